@@ -1,0 +1,181 @@
+"""Counts by unit: all that the figures need of the votes, once, so that a replicate is one product of matrices.
+
+A figure under weights w is a ratio of w @ counts. The table is never copied, whatever the number of replicates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from discretion.metrics.planes import Layout, PrinciplePlanes
+from discretion.metrics.resampling import Units
+
+STATES = ("consensus", "conflict", "indifference")
+"""The columns of state counts, in this order."""
+RULES = ("consensus", "consensus of several")
+"""What counts as consensus: any, or that of at least two voting principles."""
+RESPONSES = ("agree", "disagree", "principle indifferent", "annotator indifferent")
+"""How an annotator stands to a principle, where both were asked."""
+
+Sums = scipy.sparse.csr_array | NDArray[np.float64]
+
+_DENSE_SHARE = 0.25  # above this share of non-zeros a dense product is faster than a sparse one
+_WORDS_AT_ONCE = 1 << 14  # words of each plane per slice: P slices of 128 KiB stay in the cache
+
+
+@dataclass(frozen=True)
+class PrincipleCounts:
+    """What does not depend on an annotator.
+
+    Parameters
+    ----------
+    comparisons : float64 (U,)
+        Comparisons with at least one principle's vote.
+    states : float64 (U, 3)
+        By `STATES`.
+    several : float64 (U,)
+        Consensus of two or more principles.
+    votes : float64 (U, P, 3)
+        Votes for the first response, for the second, and neither.
+    """
+
+    comparisons: NDArray[np.float64]
+    states: NDArray[np.float64]
+    several: NDArray[np.float64]
+    votes: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AnnotatorCounts:
+    """What an annotator's votes add.
+
+    Parameters
+    ----------
+    labelled : float64 (U, 3)
+        Its votes for the first response, for the second, and neither.
+    against, decided : float64 (U, 2)
+        On consensus, by `RULES`: votes against it, and votes for or against.
+    responses : float64 (U, P, 4)
+        By `RESPONSES`.
+    wins : float64 (U, P * P), dense or sparse
+        Games won by the first principle of a pair over the second.
+    """
+
+    labelled: NDArray[np.float64]
+    against: NDArray[np.float64]
+    decided: NDArray[np.float64]
+    responses: NDArray[np.float64]
+    wins: Sums
+
+
+def block_limit(principles: int) -> int:
+    """Return how many units to keep apart at the most: 4,096, or fewer so that P * P counts of each fit 256 MiB."""
+    return int(np.clip((1 << 25) // principles**2, 256, 4096))
+
+
+class Counter:
+    """Counts annotators against one set of principle preferences.
+
+    Parameters
+    ----------
+    X : int8 (N, P)
+    units : Units
+    """
+
+    def __init__(self, X: NDArray[np.int8], units: Units) -> None:
+        self.units = units
+        self.n_principles = X.shape[1]
+        self._layout = Layout.of(units.codes, units.n)
+        self._planes = PrinciplePlanes.of(X, self._layout)
+        self._states = self._planes.states()
+
+    def principles(self) -> PrincipleCounts:
+        """Count states and votes."""
+        s, planes = self._states, self._planes
+        count = self._count
+        either = s["first"] | s["second"]
+        return PrincipleCounts(
+            comparisons=count(s["judged"]),
+            states=np.stack([count(either), count(s["conflict"]), count(s["indifference"])], axis=-1),
+            several=count(either & s["several"]),
+            votes=np.stack([count(p).T for p in (planes.plus, planes.minus, planes.zero)], axis=-1),
+        )
+
+    def annotator(self, y: NDArray[np.int8]) -> AnnotatorCounts:
+        """Count one annotator's votes, int8 (N,), against the principles'."""
+        s, planes, count = self._states, self._planes, self._count
+        plus, minus, zero = self._layout.pack(y)
+        voted = plus | minus
+        against = (s["first"] & minus) | (s["second"] & plus)
+        decided = (s["first"] | s["second"]) & voted
+        agree = (planes.plus & plus) | (planes.minus & minus)
+        disagree = (planes.plus & minus) | (planes.minus & plus)
+        silent = planes.zero & (voted | zero)
+        torn = (planes.plus | planes.minus) & zero
+        return AnnotatorCounts(
+            labelled=np.stack([count(plus), count(minus), count(zero)], axis=-1),
+            against=np.stack([count(against), count(against & s["several"])], axis=-1),
+            decided=np.stack([count(decided), count(decided & s["several"])], axis=-1),
+            responses=np.stack([count(p).T for p in (agree, disagree, silent, torn)], axis=-1),
+            wins=self._wins(agree, disagree),
+        )
+
+    def _count(self, planes: NDArray[np.uint64]) -> NDArray[np.float64]:
+        return self._layout.count(planes).astype(np.float64)
+
+    def _wins(self, won: NDArray[np.uint64], lost: NDArray[np.uint64]) -> Sums:
+        """Count, in each unit and for every two principles, the rows where one is followed against the other."""
+        p, n = self.n_principles, self.units.n
+        starts, words = self._layout.starts, self._layout.words
+        single = words == n
+        if single and int(np.bitwise_count(self._states["conflict"]).sum()) * 4 < 64 * n:
+            # Most units are without conflict: drop their words, and keep the result sparse.
+            keep = np.flatnonzero(self._states["conflict"])
+            won, lost = won[:, keep], lost[:, keep]
+            rows, columns, values = [], [], []
+            for c in range(p):
+                counts = np.bitwise_count(won[c] & lost)
+                other, unit = np.nonzero(counts)
+                rows.append(keep[unit])
+                columns.append(c * p + other)
+                values.append(counts[other, unit])
+            index = (np.concatenate(rows), np.concatenate(columns))
+            sparse = scipy.sparse.csr_array((np.concatenate(values).astype(np.float64), index), shape=(n, p * p))
+            return sparse if sparse.nnz < _DENSE_SHARE * n * p * p else sparse.toarray()
+        table = np.empty((p, p, n), np.uint32)
+        cuts = _cuts(starts, words)
+        for first, last in cuts:
+            end = starts[last] if last < n else words
+            piece = slice(starts[first], end)
+            local = starts[first:last] - starts[first]
+            w, m = won[:, piece], lost[:, piece]
+            for c in range(p):
+                counts = np.bitwise_count(w[c] & m)
+                table[c, :, first:last] = (
+                    counts if len(local) == counts.shape[1] else np.add.reduceat(counts, local, axis=1, dtype=np.uint32)
+                )
+        return table.reshape(p * p, n).T.astype(np.float64)
+
+
+def _cuts(starts: NDArray[np.intp], words: int) -> list[tuple[int, int]]:
+    """Cut the units into runs of about `_WORDS_AT_ONCE` words."""
+    n = len(starts)
+    edges = np.searchsorted(starts, np.arange(0, words, _WORDS_AT_ONCE))
+    edges = np.unique(np.concatenate([[0], edges, [n]]))
+    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def weighted(weights: NDArray[np.floating], sums: Sums) -> NDArray[np.float64]:
+    """Return weights (B, U) @ sums (U, K): the sums of each replicate, float64 (B, K).
+
+    Whole numbers below 2**53 are added, so the result does not depend on the order or on threads.
+    """
+    if isinstance(sums, np.ndarray):
+        flat = sums.reshape(len(sums), -1)
+        return (weights.astype(np.float64) @ flat).reshape(len(weights), *sums.shape[1:])
+    transposed = scipy.sparse.csr_array(sums.T)
+    return np.ascontiguousarray((transposed @ np.ascontiguousarray(weights.T, np.float64)).T)
