@@ -65,17 +65,20 @@ class Votes:
     probabilities : float64 (2, N, 3) or (2, N, P, 3)
         For each order (0: first response shown first, 1: shown second) the probabilities of "first",
         "second" and "neither", in terms of the responses. NaN where a judgement was not asked or failed.
+    minimum_mass : float
+        Judgements whose probabilities sum to less have failed.
     """
 
     probabilities: NDArray[np.float64]
+    minimum_mass: float = DEFAULT_MINIMUM_MASS
 
-    def values(self, minimum_mass: float = DEFAULT_MINIMUM_MASS) -> NDArray[np.int8]:
+    def values(self) -> NDArray[np.int8]:
         """Return the vote of each order, int8 (2, N, …)."""
-        return decide(self.probabilities, minimum_mass)
+        return decide(self.probabilities, self.minimum_mass)
 
-    def reconciled(self, minimum_mass: float = DEFAULT_MINIMUM_MASS) -> NDArray[np.int8]:
+    def reconciled(self) -> NDArray[np.int8]:
         """Return one vote from both orders, int8 (N, …); see `reconcile`."""
-        order_0, order_1 = self.values(minimum_mass)
+        order_0, order_1 = self.values()
         return reconcile(order_0, order_1, asked_0=self.asked[0], asked_1=self.asked[1])
 
     @property
@@ -89,9 +92,15 @@ class Votes:
         top = self.probabilities.max(axis=-1)
         return np.asarray(np.fmin(top[0], top[1]))
 
+    @property
+    def both_orders(self) -> bool:
+        """Whether some judgement was asked in both orders."""
+        asked = self.asked
+        return bool((asked[0] & asked[1]).any())
+
     def take(self, rows: NDArray[np.intp]) -> Votes:
         """Return the judgements of some comparisons."""
-        return Votes(self.probabilities[:, rows])
+        return Votes(self.probabilities[:, rows], self.minimum_mass)
 
 
 def decide(

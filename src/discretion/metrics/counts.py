@@ -11,8 +11,10 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from discretion.metrics.agreement import soft_states
 from discretion.metrics.planes import Layout, PrinciplePlanes
 from discretion.metrics.resampling import Units
+from discretion.metrics.supremacy import soft_wins
 
 STATES = ("consensus", "conflict", "indifference")
 """The columns of state counts, in this order."""
@@ -169,13 +171,77 @@ def _cuts(starts: NDArray[np.intp], words: int) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def weighted(weights: NDArray[np.floating], sums: Sums) -> NDArray[np.float64]:
-    """Return weights (B, U) @ sums (U, K): the sums of each replicate, float64 (B, K).
+def soft_principles(plus: NDArray[np.float64], minus: NDArray[np.float64], units: Units) -> PrincipleCounts:
+    """Count states and votes in expectation, for votes given as probabilities float64 (N, P); NaN is missing."""
+    none, conflict, consensus, lone = soft_states(plus, minus)
+    judged = ~np.isnan(none)
+    both = consensus.sum(axis=1)
+    states = np.nan_to_num(np.stack([both, conflict, none], axis=1))
+    there = ~np.isnan(plus)
+    votes = np.stack([plus, minus, 1.0 - plus - minus], axis=-1)
+    add = membership(units)
+    flat = np.where(there[:, :, None], votes, 0.0).reshape(len(plus), -1)
+    return PrincipleCounts(
+        comparisons=add @ judged.astype(np.float64),
+        states=add @ states,
+        several=add @ np.nan_to_num(both - lone.sum(axis=1)),
+        votes=(add @ flat).reshape(units.n, plus.shape[1], 3),
+    )
 
-    Whole numbers below 2**53 are added, so the result does not depend on the order or on threads.
+
+def soft_annotator(
+    plus: NDArray[np.float64], minus: NDArray[np.float64], y: NDArray[np.int8], units: Units
+) -> AnnotatorCounts:
+    """Count one annotator's votes, int8 (N,), against principles that vote by probabilities float64 (N, P)."""
+    _, _, consensus, lone = soft_states(plus, minus)
+    first, second, torn = (y == 1), (y == -1), (y == 0)
+    sides = np.nan_to_num(np.stack([consensus, consensus - lone], axis=-1))  # (N, direction, rule)
+    against = np.where(first[:, None], sides[:, 1], 0.0) + np.where(second[:, None], sides[:, 0], 0.0)
+    decided = np.where((first | second)[:, None], sides.sum(axis=1), 0.0)
+    there = ~np.isnan(plus)
+    p, m = np.nan_to_num(plus), np.nan_to_num(minus)
+    agree = np.where(first[:, None], p, 0.0) + np.where(second[:, None], m, 0.0)
+    disagree = np.where(first[:, None], m, 0.0) + np.where(second[:, None], p, 0.0)
+    asked = (first | second | torn)[:, None] & there
+    silent = np.where(asked, 1.0 - p - m, 0.0)
+    undecided = np.where(torn[:, None] & there, p + m, 0.0)
+    add = membership(units)
+    k = plus.shape[1]
+    responses = np.stack([agree, disagree, silent, undecided], axis=-1).reshape(len(y), -1)
+    wins = np.zeros((units.n, k * k))
+    step = max(1, (1 << 22) // (k * k))
+    for start in range(0, len(y), step):
+        piece = slice(start, start + step)
+        games = soft_wins(plus[piece], minus[piece], y[piece]).reshape(-1, k * k)
+        wins += add[:, piece] @ games
+    return AnnotatorCounts(
+        labelled=add @ np.stack([first, second, torn], axis=1).astype(np.float64),
+        against=add @ against,
+        decided=add @ decided,
+        responses=(add @ responses).reshape(units.n, k, 4),
+        wins=wins,
+    )
+
+
+def membership(units: Units) -> scipy.sparse.csr_array:
+    """Return the 0/1 matrix (U, N) that adds comparisons up to units."""
+    n = len(units.codes)
+    return scipy.sparse.csr_array((np.ones(n), (units.codes, np.arange(n))), shape=(units.n, n))
+
+
+def weighted(weights: NDArray[np.floating], sums: Sums) -> NDArray[np.float64]:
+    """Return weights (B, U) @ sums (U, …): the sums of each replicate, (B, …).
+
+    Counts are whole numbers; where all of them stay below 2**24 they are added in single precision, otherwise
+    in double: exact either way, so the result depends on neither order nor threads.
     """
     if isinstance(sums, np.ndarray):
         flat = sums.reshape(len(sums), -1)
-        return (weights.astype(np.float64) @ flat).reshape(len(weights), *sums.shape[1:])
-    transposed = scipy.sparse.csr_array(sums.T)
-    return np.ascontiguousarray((transposed @ np.ascontiguousarray(weights.T, np.float64)).T)
+        whole = bool((flat == np.rint(flat)).all())
+        small = whole and float(np.abs(flat).sum(axis=0).max(initial=0.0)) * float(weights.max(initial=1.0)) < 1 << 24
+        kind = np.float32 if small else np.float64
+        product = weights.astype(kind, copy=False) @ flat.astype(kind)
+        return product.reshape(len(weights), *sums.shape[1:]).astype(np.float64, copy=False)
+    kept = np.flatnonzero(np.diff(sums.indptr))
+    few = scipy.sparse.csr_array(sums[kept].T)
+    return np.ascontiguousarray((few @ np.ascontiguousarray(weights[:, kept].T, np.float64)).T)

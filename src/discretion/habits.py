@@ -1,0 +1,104 @@
+"""Habits: what a judge does whatever the content: prefer a position, or the longer response.
+
+Told apart from judgement only where both orders were asked; otherwise the warning says what cannot be told.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from discretion.baselines import length_votes
+from discretion.metrics.resampling import share_interval
+from discretion.table import PreferenceTable
+from discretion.vote import MISSING, Votes
+
+_CONFOUNDED = 0.9  # share of single-order comparisons in which the response shown first is the chosen one
+
+
+def habits_frame(table: PreferenceTable) -> pl.DataFrame:
+    """Return habits with intervals: who, habit, estimate, se, low, high, count, n.
+
+    * "same verdict in both orders", "first shown in both orders", "second shown in both orders": of the
+      judgements made in both orders; the last two are contradictions, position bias.
+    * "prefers the longer response": of the decided votes on responses of different length.
+
+    The oracle stands as "oracle" (over all principles) and "oracle: principle".
+    """
+    rows: list[tuple[str, str, float, float]] = []
+    longer = length_votes(table)
+    if table.oracle is not None and table.oracle.both_orders:
+        values = table.oracle.values()
+        rows += _positions("oracle", values)
+        for c, name in enumerate(table.constitution.names):
+            rows += _positions(f"oracle: {name}", values[:, :, c])
+    if longer is not None:
+        rows.append(_longer("oracle", table.X, longer[:, None]))
+        for c, name in enumerate(table.constitution.names):
+            rows.append(_longer(f"oracle: {name}", table.X[:, c], longer))
+    for annotator in table.annotators:
+        if annotator.kind == "rater":
+            continue
+        votes = annotator.votes
+        if votes is not None and votes.both_orders:
+            rows += _positions(annotator.name, votes.values())
+        if longer is not None:
+            rows.append(_longer(annotator.name, annotator.dense(len(table)), longer))
+    count = np.array([r[2] for r in rows], np.float64)
+    n = np.array([r[3] for r in rows], np.float64)
+    se, low, high = share_interval(count, n)
+    estimate = np.divide(count, n, out=np.full(len(rows), np.nan), where=n > 0)
+    who = pl.Series("who", [r[0] for r in rows], dtype=pl.String)
+    habit = pl.Series("habit", [r[1] for r in rows], dtype=pl.String)
+    shares = {"estimate": estimate, "se": se, "low": low, "high": high, "count": count, "n": n}
+    return pl.DataFrame([who, habit]).with_columns([pl.Series(k, v, dtype=pl.Float64) for k, v in shares.items()])
+
+
+def _positions(who: str, values: NDArray[np.int8]) -> list[tuple[str, str, float, float]]:
+    """Count verdicts that both orders give, from votes int8 (2, …) in terms of the responses."""
+    both = (values != MISSING).all(axis=0)
+    a, b = values[0][both], values[1][both]
+    n = float(len(a))
+    return [
+        (who, "same verdict in both orders", float((a == b).sum()), n),
+        (who, "first shown in both orders", float(((a == 1) & (b == -1)).sum()), n),
+        (who, "second shown in both orders", float(((a == -1) & (b == 1)).sum()), n),
+    ]
+
+
+def _longer(who: str, votes: NDArray[np.int8], longer: NDArray[np.int8]) -> tuple[str, str, float, float]:
+    decided = (np.abs(votes.astype(np.int16)) == 1) & (np.abs(longer.astype(np.int16)) == 1)
+    return who, "prefers the longer response", float((decided & (votes == longer)).sum()), float(decided.sum())
+
+
+def confounded(table: PreferenceTable) -> list[str]:
+    """Return a warning for each judge whose single order cannot be told from an annotator's choice.
+
+    Where comparisons were judged in one order only, and the response shown first is nearly always the one that
+    an annotator chose, position bias of the judge and agreement with that annotator look the same.
+    """
+    found = []
+    judges: list[tuple[str, Votes]] = [("the oracle", table.oracle)] if table.oracle is not None else []
+    judges += [(a.name, a.votes) for a in table.annotators if a.votes is not None]
+    for judge, votes in judges:
+        asked = votes.asked if votes.probabilities.ndim == 3 else votes.asked.any(axis=2)
+        single = asked[0] ^ asked[1]
+        if single.mean() <= 0.5:
+            continue
+        shown_first = np.where(asked[0], 1, -1)
+        for annotator in table.annotators:
+            if annotator.kind == "rater" or annotator.name == judge:
+                continue
+            y = annotator.dense(len(table))
+            decided = single & (np.abs(y.astype(np.int16)) == 1)
+            share = float((y[decided] == shown_first[decided]).mean()) if decided.any() else 0.5
+            if max(share, 1 - share) >= _CONFOUNDED:
+                place = "first" if share > 0.5 else "second"
+                found.append(
+                    f"Order is confounded with {annotator.name}'s choice: {judge} was asked in one order only, and in "
+                    f"{max(share, 1 - share):.0%} of those comparisons the response shown {place} is the one that "
+                    f"{annotator.name} chose. A preference of {judge} for a position cannot be told from agreement "
+                    f"with {annotator.name}."
+                )
+    return found
