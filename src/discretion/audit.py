@@ -333,9 +333,8 @@ def _with_tests(frame: pl.DataFrame, tests: pl.DataFrame, floors: NDArray[np.flo
 
 def _floor_frame(floors: NDArray[np.float64], names: list[str]) -> pl.DataFrame:
     if not len(floors):
-        return pl.DataFrame({"annotator": names}).with_columns(
-            [pl.lit(float("nan")).alias(c) for c in ("mean", "sd", "low", "high")], pl.lit(0).alias("splits")
-        )
+        gone = {c: np.full(len(names), np.nan) for c in ("mean", "sd", "low", "high")}
+        return pl.DataFrame({"annotator": pl.Series(names, dtype=pl.String), **gone, "splits": [0] * len(names)})
     mean, sd, count = resampling.mean_and_sd(floors)
     low, high = resampling.percentile_interval(floors)
     return pl.DataFrame({"annotator": names, "mean": mean, "sd": sd, "low": low, "high": high, "splits": count})

@@ -1,0 +1,283 @@
+"""Two audits side by side, with paired intervals: a release gate for preference data and models.
+
+Comparisons that both audits have are resampled together, so what they share cancels; the others are resampled
+in the same draw, each for its own audit.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from discretion.audit import Audit
+from discretion.errors import DataError, StudyError, shown
+from discretion.metrics import resampling
+from discretion.metrics.counts import RULES, STATES, block_limit
+from discretion.metrics.discrepancy import discrepancy, distances, pair_orders
+from discretion.metrics.priority import Prior, fit
+from discretion.view import Replicates, View, replicate
+
+WORSE = {
+    "consensus": -1,
+    "conflict": 1,
+    "indifference": 1,
+    "arbitrariness": 1,
+    "discrepancy": 1,
+    "moved": 0,
+    "priority": 0,
+}
+"""For each figure the direction that is worse; 0 where neither is."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition under which a comparison of audits fails: a figure gets worse beyond its interval.
+
+    Parameters
+    ----------
+    figure : str
+        "arbitrariness", "discrepancy", "consensus", "conflict" or "indifference".
+    annotator : str or None
+        Only of this annotator.
+    margin : float
+        How much worse is still let pass, in the unit of the figure (0.01 is a percentage point).
+    """
+
+    figure: str
+    annotator: str | None = None
+    margin: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """Read `figure`, `figure:annotator`, either followed by `>margin`."""
+        match = re.fullmatch(r"\s*([a-z]+)\s*(?::(.*?))?\s*(?:>\s*([0-9.]+(?:e-?\d+)?%?))?\s*", text)
+        known = [f for f, sign in WORSE.items() if sign]
+        if match is None or match[1] not in known:
+            raise StudyError(
+                f"{shown(text)} is no condition. Write FIGURE, FIGURE:ANNOTATOR or FIGURE:ANNOTATOR>MARGIN, with "
+                f"FIGURE one of {', '.join(known)}; for example 'arbitrariness:reward_model>0.01'."
+            )
+        margin = match[3] or "0"
+        try:
+            value = float(margin.rstrip("%")) / (100 if margin.endswith("%") else 1)
+        except ValueError as error:
+            raise StudyError(f"{shown(margin)} is no margin.") from error
+        return cls(match[1], (match[2] or "").strip() or None, value)
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What changed between two audits.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        figure, annotator, detail (rule or principle), before, after, difference, se, low, high, verdict
+        ("worse", "better", "changed", "no difference seen" or "undefined"), n_before, n_after.
+    common, only_before, only_after : int
+        Comparisons in both audits and in one.
+    replicates, seed : int
+    warnings : tuple of str
+    """
+
+    frame: pl.DataFrame
+    before: str
+    after: str
+    common: int
+    only_before: int
+    only_after: int
+    replicates: int
+    seed: int
+    warnings: tuple[str, ...]
+
+    def failures(self, gates: list[Gate]) -> pl.DataFrame:
+        """Return the rows in which a gate's figure got worse by more than its margin, beyond the interval.
+
+        Raises
+        ------
+        StudyError
+            A gate matches no figure, so that it could never fail.
+        """
+        parts = [self.frame.clear()]
+        for gate in gates:
+            rows = self.frame.filter(pl.col("figure") == gate.figure)
+            if gate.annotator is not None:
+                rows = rows.filter(pl.col("annotator") == gate.annotator)
+            if not rows.height:
+                raise StudyError(
+                    f"the condition {gate.figure}{':' + shown(gate.annotator) if gate.annotator else ''} matches no "
+                    "figure that both audits have."
+                )
+            bad = pl.col("low") > gate.margin if WORSE[gate.figure] > 0 else pl.col("high") < -gate.margin
+            parts.append(rows.filter(bad))
+        return pl.concat(parts).unique(maintain_order=True)
+
+
+def diff(before: Audit, after: Audit, *, replicates: int = 1000, seed: int = 0, threads: int = 1) -> Diff:
+    """Compare two audits figure by figure, with paired bootstrap intervals of the differences.
+
+    Parameters
+    ----------
+    before, after : Audit
+        Annotators and principles are matched by name.
+    replicates, seed : int
+
+    Raises
+    ------
+    DataError
+        The audits share no annotator.
+    """
+    names = [n for n in before.annotators if n in after.annotators]
+    if not names:
+        raise DataError(
+            f"the audits share no annotator: {', '.join(map(shown, before.annotators))} against "
+            f"{', '.join(map(shown, after.annotators))}.",
+            expected="at least one annotator of the same name in both",
+        )
+    warnings = []
+    for side, other, label in ((before, after, "before"), (after, before, "after")):
+        lone = [n for n in side.annotators if n not in other.annotators]
+        if lone:
+            warnings.append(f"Only in the audit {label}: {', '.join(lone)}.")
+    same = before.table.constitution.names == after.table.constitution.names
+    if not same:
+        warnings.append("The audits have different principles: priorities and discrepancies are not compared.")
+    elif before.table.constitution.digest != after.table.constitution.digest:
+        warnings.append("The principles have the same names but other wordings.")
+    ids, codes = _join(before, after)
+    clusters = _clusters(before, after, codes, len(ids))
+    rng = np.random.default_rng(seed)
+    at_most = min(block_limit(len(a.table.constitution)) for a in (before, after))
+    units = resampling.units(len(ids), clusters, rng, at_most=at_most)
+    weights = resampling.bootstrap_weights(rng, replicates, units.n)
+    views, drawn = [], []
+    for audit, code in zip((before, after), codes, strict=True):
+        used, own = np.unique(units.codes[code], return_inverse=True)
+        own_units = resampling.Units(own.astype(np.int32), len(used), units.kind, units.clusters)
+        labels = [audit.table.annotator(n).dense(len(audit.table)) for n in names]
+        view = View.hard(audit.table.X, labels, own_units, _prior(audit))
+        start = view.priorities(threads).within
+        views.append(view)
+        drawn.append(replicate(view, weights[:, used], start=start, threads=threads))
+    common = len(codes[0]) + len(codes[1]) - len(ids)
+    reference = before.settings.reference if before.settings.reference in names else None
+    frame = _compare(before, after, views, drawn, names, reference, same, threads)
+    return Diff(
+        frame, before.name, after.name, common, len(codes[0]) - common, len(codes[1]) - common, replicates, seed,
+        tuple(warnings),
+    )  # fmt: skip
+
+
+def _prior(audit: Audit) -> Prior | None:
+    if audit.settings.prior is None:
+        return None
+    kind, scale = audit.settings.prior.split(":")
+    return Prior(kind, float(scale))
+
+
+def _join(before: Audit, after: Audit) -> tuple[pl.Series, tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return all ids and, for each audit, the place of its comparisons among them."""
+    own = [a.table.ids.cast(pl.String) for a in (before, after)]
+    ids = pl.concat(own).unique(maintain_order=True)
+    index = pl.DataFrame({"id": ids}).with_row_index("at")
+    first, second = (
+        s.alias("id").to_frame().join(index, on="id", how="left", maintain_order="left")["at"].to_numpy().astype(np.intp)
+        for s in own
+    )
+    return ids, (first, second)
+
+
+def _clusters(
+    before: Audit, after: Audit, codes: tuple[NDArray[np.intp], NDArray[np.intp]], n: int
+) -> NDArray[np.int64] | None:
+    if before.settings.cluster is None and after.settings.cluster is None:
+        return None
+    labels = np.full(n, None, dtype=object)
+    for audit, code in zip((before, after), codes, strict=True):
+        by = audit.settings.cluster
+        if by is None or by not in audit.table.attributes.columns:
+            raise DataError(
+                f"the audits are clustered differently: {shown(before.settings.cluster)} and "
+                f"{shown(after.settings.cluster)}.",
+                remedy="Audit both with the same --cluster.",
+            )
+        labels[code] = audit.table.attributes[by].cast(pl.String).fill_null("").to_numpy()
+    return np.unique(labels.astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def _compare(
+    before: Audit,
+    after: Audit,
+    views: list[View],
+    drawn: list[Replicates],
+    names: list[str],
+    reference: str | None,
+    same_principles: bool,
+    threads: int,
+) -> pl.DataFrame:
+    rows: list[dict[str, object]] = []
+
+    def add(
+        figure: str, annotator: str | None, detail: str | None,
+        values: tuple[float, float], replicates: tuple[NDArray[np.float64], NDArray[np.float64]], n: tuple[float, float],
+    ) -> None:  # fmt: skip
+        with np.errstate(invalid="ignore"):
+            gap = replicates[1] - replicates[0]
+            change = values[1] - values[0]
+        _, sd, _ = resampling.mean_and_sd(gap[:, None])
+        low, high = resampling.corrected_interval(gap[:, None], np.array([change]))
+        low_, high_ = (float("nan"), float("nan")) if np.isnan(change) else (float(low[0]), float(high[0]))
+        verdict = "undefined" if np.isnan(change) or np.isnan(low_) else "no difference seen"
+        if low_ > 0 or high_ < 0:
+            direction = WORSE[figure] * (1 if low_ > 0 else -1)
+            verdict = {1: "worse", -1: "better", 0: "changed"}[direction]
+        rows.append(
+            dict(
+                figure=figure, annotator=annotator, detail=detail, before=values[0], after=values[1], difference=change,
+                se=float(sd[0]), low=low_, high=high_, verdict=verdict, n_before=n[0], n_after=n[1],
+            )  # fmt: skip
+        )
+
+    shares = [v.principles.states.sum(axis=0) / max(v.principles.comparisons.sum(), 1.0) for v in views]
+    judged = tuple(float(v.principles.comparisons.sum()) for v in views)
+    for k, state in enumerate(STATES):
+        pair = (drawn[0].states[:, k], drawn[1].states[:, k])
+        add(state, None, None, (float(shares[0][k]), float(shares[1][k])), pair, (judged[0], judged[1]))
+    for k, name in enumerate(names):
+        for r, rule in enumerate(RULES):
+            n = tuple(float(v.annotators[k].decided[:, r].sum()) for v in views)
+            part = tuple(float(v.annotators[k].against[:, r].sum()) for v in views)
+            value = tuple(p / m if m else float("nan") for p, m in zip(part, n, strict=True))
+            pair = (drawn[0].arbitrariness[:, k, r], drawn[1].arbitrariness[:, k, r])
+            add("arbitrariness", name, rule, (value[0], value[1]), pair, (n[0], n[1]))
+    if same_principles:
+        fits = [fit(v.wins(), prior=v.prior, threads=threads) for v in views]
+        between = [distances(pair_orders(f)) for f in fits]
+        for k, name in enumerate(names):
+            if reference is not None and name != reference:
+                at = names.index(reference)
+                estimates = (float(between[0][0][at, k]), float(between[1][0][at, k]))
+                pair = (drawn[0].distance[:, at, k], drawn[1].distance[:, at, k])
+                pairs = (float(between[0][1][at, k]), float(between[1][1][at, k]))
+                add("discrepancy", name, f"to {reference}", estimates, pair, pairs)
+        moved, pairs_moved = discrepancy(*fits)
+        logits = [f.logits for f in fits]
+        for k, name in enumerate(names):
+            rows.append(
+                dict(
+                    figure="moved", annotator=name, detail="discrepancy between the audits", before=float("nan"),
+                    after=float("nan"), difference=float(moved[k]), se=float("nan"), low=float("nan"),
+                    high=float("nan"), verdict="undefined" if np.isnan(moved[k]) else "described",
+                    n_before=float(pairs_moved[k]), n_after=float(pairs_moved[k]),
+                )  # fmt: skip
+            )
+            for c, principle in enumerate(before.table.constitution.names):
+                value2 = (float(logits[0][k, c]), float(logits[1][k, c]))
+                pair = (drawn[0].logits[:, k, c], drawn[1].logits[:, k, c])
+                played = (float(fits[0].games[k, c]), float(fits[1].games[k, c]))
+                add("priority", name, principle, value2, pair, played)
+    return pl.DataFrame(rows, schema_overrides={"annotator": pl.String, "detail": pl.String}, infer_schema_length=None)
