@@ -5,12 +5,15 @@ Exact by leaving each out: the figure with all comparisons less the figure witho
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import scipy.sparse
 
+from discretion.comparison import TEXT_COLUMNS, Comparisons
 from discretion.errors import StudyError, shown
 from discretion.metrics import priority
 from discretion.metrics.agreement import STATE_NAMES, states
@@ -142,3 +145,43 @@ def _leave_one_out(
         if report is not None:
             report(min(1.0, (first + step) / max(len(rows), 1)))
     return rows, effect, shift, moved
+
+
+def with_texts(frame: pl.DataFrame, comparisons: Comparisons | None) -> pl.DataFrame:
+    """Add the prompts and responses of the comparisons, where they are known."""
+    if comparisons is None:
+        return frame
+    texts = comparisons.frame.select("id", *TEXT_COLUMNS)
+    return frame.join(texts, on="id", how="left", maintain_order="left")
+
+
+def write_frame(frame: pl.DataFrame, path: Path) -> None:
+    """Write a frame to .csv, .jsonl or .parquet, whole or not at all.
+
+    In CSV, texts that a spreadsheet would run as a formula (they begin with =, +, -, @, tab or return) get an
+    apostrophe in front: responses are not to be trusted.
+
+    Raises
+    ------
+    StudyError
+        Another ending, or the file cannot be written.
+    """
+    if path.suffix not in (".csv", ".jsonl", ".parquet"):
+        raise StudyError(f"{path} ends in none of .csv, .jsonl, .parquet.")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            formula = pl.col(pl.String).str.contains(r"^[=+\-@\t\r]")
+            frame.with_columns(
+                pl.when(formula).then(pl.lit("'") + pl.col(pl.String)).otherwise(pl.col(pl.String))
+            ).write_csv(part)
+        elif path.suffix == ".jsonl":
+            frame.write_ndjson(part)
+        else:
+            frame.write_parquet(part)
+        part.replace(path)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,450 @@
+"""The command line: verbs in the order of the data.
+
+Heavy modules are imported by the verb that needs them, so that `--help` is instant. Results go to standard
+output, progress and messages to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from discretion import __version__
+from discretion.errors import DiscretionError, StudyError, shown
+
+if TYPE_CHECKING:
+    from discretion.audit import Audit
+    from discretion.metrics.priority import Prior
+
+app = typer.Typer(
+    name="discretion",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Audit alignment discretion: how the judges of AI answers settle what the principles leave open.\n\n"
+    "Exit codes: 0 done, 1 the run failed, 2 wrong use.",
+)
+
+Study = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study: a folder, a TOML file, an AnnotatedPairs JSON, or a saved audit.")
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
+Seed = Annotated[int, typer.Option(help="Of all randomness.", min=0)]
+Replicates = Annotated[int, typer.Option(help="Bootstrap replicates.", min=0, max=1_000_000)]
+Extra = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--annotator", metavar="NAME=FILE", help="A further annotator; NAME=FILE::FORMAT names the format. Repeatable."
+    ),
+]
+PriorText = Annotated[
+    str | None, typer.Option(metavar="KIND:SCALE", help="MAP fit: gaussian:1.5 or pseudocount:0.5. Default: MLE.")
+]
+Threads = Annotated[int | None, typer.Option(help="Default: one a core.", min=1)]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"discretion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@contextmanager
+def _outcome(as_json: bool) -> Iterator[None]:
+    """Turn our errors into a message and exit code 1; with --json also into a document."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("interrupted", "Interrupted; nothing was written.", as_json)
+    except (DiscretionError, MemoryError) as error:
+        _fail(type(error).__name__, str(error) or "out of memory", as_json)
+
+
+def _fail(kind: str, message: str, as_json: bool) -> None:
+    from discretion.document import dumps
+    from discretion.terminal import plain
+
+    if as_json:
+        typer.echo(dumps({"error": {"type": kind, "message": message}}))
+    sys.stderr.write(f"discretion: {plain(message)}\n")
+    raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """Show each stage as a bar on standard error; nothing when quiet or when nobody watches."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda stage, done: None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("loading", total=None)
+
+        def show(stage: str, done: float) -> None:
+            bars.update(task, description=stage, total=1.0, completed=done)
+
+        yield show
+
+
+def _say(quiet: bool, message: str) -> None:
+    if not quiet:
+        from rich.console import Console
+
+        Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+
+
+def _prior(text: str | None) -> Prior | None:
+    if text is None:
+        return None
+    from discretion.metrics.priority import Prior
+
+    kind, _, scale = text.partition(":")
+    try:
+        return Prior(kind, float(scale))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no prior; write gaussian:1.5 or pseudocount:0.5.") from error
+
+
+def _named_files(pairs: list[str] | None) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for pair in pairs or []:
+        name, equals, file = pair.partition("=")
+        if not (name.strip() and equals and file.strip()):
+            raise typer.BadParameter(f"{pair!r} is not NAME=FILE.", param_hint="--annotator")
+        if name.strip() in named:
+            raise typer.BadParameter(f"two annotators are named {name.strip()!r}.", param_hint="--annotator")
+        path = file.strip().partition("::")[0]
+        if not Path(path).exists():
+            raise typer.BadParameter(f"there is no file {path!r}.", param_hint="--annotator")
+        named[name.strip()] = file.strip()
+    return named
+
+
+def _existing(path: str, hint: str = "STUDY") -> str:
+    if not Path(path).exists():
+        raise typer.BadParameter(f"there is no file or folder {path!r}.", param_hint=hint)
+    return path
+
+
+def _audited(
+    study: str,
+    annotators: dict[str, str],
+    progress: Callable[[str, float], None],
+    options: dict[str, Any],
+) -> Audit:
+    """Audit a study, or read an audit that was saved; options that are None come from the study's settings."""
+    from discretion.saved import is_saved_audit, load
+
+    if is_saved_audit(study):
+        if annotators:
+            raise StudyError(f"{study} is a saved audit: annotators can be added to a study only.")
+        return load(study)
+    from discretion.audit import audit
+    from discretion.study import load_study
+
+    progress("loading", 0.0)
+    loaded = load_study(study, annotators=annotators)
+    settings = dict(loaded.settings)
+    if loaded.cluster is not None:
+        settings.setdefault("cluster", loaded.cluster)
+    if isinstance(settings.get("prior"), str):
+        settings["prior"] = _prior(settings["prior"])
+    settings.update({k: v for k, v in options.items() if v is not None})
+    unknown = set(settings) - {
+        "replicates", "seed", "reference", "cluster", "prior", "splits", "swaps", "confidences", "threads",
+    }  # fmt: skip
+    if unknown:
+        raise StudyError(f"the study's [settings] has unknown keys: {', '.join(sorted(map(shown, unknown)))}.")
+    return audit(
+        loaded.table,
+        name=loaded.name,
+        comparisons=loaded.comparisons,
+        warnings=loaded.warnings,
+        progress=progress,
+        **settings,
+    )
+
+
+def _print(audit: Audit, as_json: bool) -> None:
+    if as_json:
+        from discretion.document import audit_document, dumps
+
+        typer.echo(dumps(audit_document(audit)))
+        return
+    from rich.console import Console
+
+    from discretion.terminal import show
+
+    show(audit, Console(highlight=False))
+
+
+@app.command()
+def audit(
+    study: Study,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to save the audit in. Default: audits/NAME.")
+    ] = None,
+    annotator: Extra = None,
+    reference: Annotated[str | None, typer.Option(help="The annotator that others are compared with.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Attribute to resample by: topic, prompt, …")] = None,
+    replicates: Annotated[int | None, typer.Option(help="Bootstrap replicates. [default: 1000]", min=0)] = None,
+    prior: PriorText = None,
+    seed: Annotated[int | None, typer.Option(help="Of all randomness. [default: 0]", min=0)] = None,
+    threads: Threads = None,
+    texts: Annotated[bool, typer.Option(help="Save prompts and responses with the audit.")] = True,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Audit a study: states, arbitrariness, supremacy, priority, discrepancy, each with its uncertainty.
+
+    Example: `discretion audit examples/assistant --annotator mine=mine.csv --out audits/mine`
+    """
+    _existing(study)
+    extra, fit = _named_files(annotator), _prior(prior)
+    with _outcome(as_json):
+        from discretion.saved import is_saved_audit, save
+
+        if is_saved_audit(study):
+            raise StudyError(f"{study} is a saved audit already; show it with: discretion show {study}")
+        options = {
+            "reference": reference, "cluster": cluster, "replicates": replicates, "prior": fit, "seed": seed,
+            "threads": threads,
+        }  # fmt: skip
+        with _progress(quiet) as progress:
+            result = _audited(study, extra, progress, options)
+            progress("saving", 0.0)
+            folder = save(result, out if out is not None else Path("audits") / _folder_name(study), texts=texts)
+        _print(result, as_json)
+        _say(
+            quiet or as_json,
+            f"\nSaved in {folder}\nNext: discretion show {folder}\n"
+            f"      discretion influence {folder} --annotator {result.settings.reference or 'NAME'}\n"
+            f"      discretion diff {folder} OTHER-AUDIT --fail-if arbitrariness",
+        )
+
+
+def _folder_name(study: str) -> str:
+    path = Path(study).resolve()
+    stem = path.parent.name if path.name == "study.toml" else path.stem if path.is_file() else path.name
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).lstrip(".") or "audit"
+
+
+@app.command()
+def show(
+    saved: Annotated[str, typer.Argument(metavar="AUDIT", help="A folder that `audit` saved.")],
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+    seed: Seed = 0,
+) -> None:
+    """Show a saved audit again. (Nothing is drawn anew: --seed has no effect here.)
+
+    Example: `discretion show audits/assistant --json`
+    """
+    _existing(saved, "AUDIT")
+    with _outcome(as_json):
+        from discretion.saved import load
+
+        _print(load(saved), as_json)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A saved audit or a study.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The audit or study to compare with it.")],
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="FIGURE[:ANNOTATOR][>MARGIN]",
+            help="Exit with 1 if this figure gets worse beyond its interval. Repeatable.",
+        ),
+    ] = None,
+    replicates: Replicates = 1000,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two audits with paired intervals: a release gate for preference data and models.
+
+    Example: `discretion diff audits/v1 audits/v2 --fail-if "arbitrariness:reward_model>1%"`
+    """
+    _existing(before, "A")
+    _existing(after, "B")
+    failed = False
+    with _outcome(as_json):
+        import os
+
+        from discretion.diff import Gate
+        from discretion.diff import diff as compare
+
+        try:
+            gates = [Gate.parse(text) for text in fail_if or []]
+        except StudyError as error:
+            raise typer.BadParameter(str(error), param_hint="--fail-if") from error
+        with _progress(quiet) as progress:
+            options = {"replicates": 0, "seed": seed, "splits": 0, "swaps": 0}
+            first, second = (_audited(path, {}, progress, options) for path in (before, after))
+            progress("comparing", 0.0)
+            result = compare(first, second, replicates=replicates, seed=seed, threads=os.cpu_count() or 1)
+        failures = result.failures(gates)
+        failed = failures.height > 0
+        if as_json:
+            from discretion.document import dumps, records
+
+            typer.echo(
+                dumps(
+                    {
+                        "before": result.before,
+                        "after": result.after,
+                        "common": result.common,
+                        "only_before": result.only_before,
+                        "only_after": result.only_after,
+                        "replicates": replicates,
+                        "seed": seed,
+                        "figures": records(result.frame),
+                        "failures": records(failures),
+                        "warnings": list(result.warnings),
+                    }
+                )
+            )
+        else:
+            from rich.console import Console
+
+            from discretion.terminal_results import show_diff
+
+            show_diff(result, failures, bool(gates), Console(highlight=False))
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def influence(
+    study: Study,
+    annotator: Annotated[str, typer.Option(help="Whose figure.")],
+    figure: Annotated[str, typer.Option(help="arbitrariness, discrepancy or priority.")] = "arbitrariness",
+    reference: Annotated[str | None, typer.Option(help="The other annotator of a discrepancy.")] = None,
+    top: Annotated[int, typer.Option(help="How many comparisons to show and write.", min=1)] = 100,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write them, with their texts, to .csv, .jsonl or .parquet.")
+    ] = None,
+    prior: PriorText = None,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the comparisons that drive a figure most: to read, or to label again. (Exact: --seed has no effect.)
+
+    Example: `discretion influence audits/assistant --annotator reward_model --out relabel.csv`
+    """
+    _existing(study)
+    fit = _prior(prior)
+    if figure not in ("arbitrariness", "discrepancy", "priority"):
+        raise typer.BadParameter(f"{figure!r} is none of arbitrariness, discrepancy, priority.", param_hint="--figure")
+    if out is not None and out.suffix not in (".csv", ".jsonl", ".parquet"):
+        raise typer.BadParameter(f"{out} ends in none of .csv, .jsonl, .parquet.", param_hint="--out")
+    with _outcome(as_json):
+        import os
+
+        from discretion.influence import influence as strongest
+        from discretion.influence import with_texts, write_frame
+
+        with _progress(quiet) as progress:
+            source = _audited(study, {}, progress, {"replicates": 0, "splits": 0, "swaps": 0})
+            other = reference if reference is not None else source.settings.reference
+            frame = strongest(
+                source.table, annotator=annotator, figure=figure, reference=other, prior=fit,
+                threads=os.cpu_count() or 1, report=lambda done: progress("leaving one out", done),
+            ).head(top)  # fmt: skip
+        if out is not None:
+            write_frame(with_texts(frame, source.comparisons), out)
+        if as_json:
+            from discretion.document import dumps, records
+
+            typer.echo(dumps({"annotator": annotator, "figure": figure, "comparisons": records(frame)}))
+        else:
+            from rich.console import Console
+
+            from discretion.terminal_results import show_influence
+
+            show_influence(frame, source.comparisons, Console(highlight=False))
+            if out is not None:
+                _say(quiet, f"\nWritten to {out}")
+
+
+@app.command()
+def reproduce(
+    what: Annotated[str, typer.Argument(metavar="hh", help="The study to reproduce; there is `hh`.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the public files, flat or as published. Default: download them.")
+    ] = None,
+    annotator: Extra = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to save the audit in.")] = None,
+    replicates: Replicates = 1000,
+    seed: Seed = 0,
+    threads: Threads = None,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Reproduce the published study on HH (arXiv 2502.10441) beside the published figures.
+
+    Example: `discretion reproduce hh --data DIR --annotator mine=scores.csv`
+    """
+    if what != "hh":
+        raise typer.BadParameter(f"{what!r} cannot be reproduced; there is: hh.", param_hint="hh")
+    if data is not None:
+        _existing(str(data), "--data")
+    extra = _named_files(annotator)
+    with _outcome(as_json):
+        from discretion.reproduce import reproduce_hh
+        from discretion.saved import save
+
+        with _progress(quiet) as progress:
+            result = reproduce_hh(
+                data, annotators=extra, replicates=replicates, seed=seed, threads=threads, progress=progress
+            )
+            folder = save(result.audit, out) if out is not None else None
+        if as_json:
+            from discretion.document import audit_document, dumps, records
+
+            document = audit_document(result.audit) | {
+                "published": records(result.frame),
+                "states_published": records(result.states),
+                "absent": list(result.absent),
+            }
+            typer.echo(dumps(document))
+        else:
+            from rich.console import Console
+
+            from discretion.terminal_results import show_reproduction
+
+            show_reproduction(result, Console(highlight=False))
+            if folder is not None:
+                _say(quiet, f"\nSaved in {folder}\nNext: discretion show {folder}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
