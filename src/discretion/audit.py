@@ -294,20 +294,22 @@ def _swap_tests(
     on_common, p_distance, p_difference, null_mean = (np.full(shape, np.nan) for _ in range(4))
     coins = resampling.coins(rng, swaps, units.n)
     masks = [y != MISSING for y in labels]
+    shared: list[int] = []
     for k, (i, j) in enumerate(zip(first, second, strict=True)):
         both = masks[i] & masks[j]
         common[k] = int(both.sum())
         if not swaps or not common[k]:
             continue
-        view, a, b = main, i, j
-        if not (np.array_equal(both, masks[i]) and np.array_equal(both, masks[j])):
-            pair = [np.where(both, labels[at], MISSING).astype(np.int8) for at in (i, j)]
-            view, a, b = View.hard(table.X, pair, units, main.prior), 0, 1
-        on_common[k], null_distance, difference, null_difference = swapped(view, a, b, coins, threads=threads)
-        p_distance[k] = resampling.permutation_p_value(on_common[k], null_distance)
-        p_difference[k] = resampling.permutation_p_value(np.abs(difference), np.abs(null_difference))
-        null_mean[k] = np.nanmean(null_distance) if np.isfinite(null_distance).any() else np.nan
-        report((k + 1) / shape)
+        if np.array_equal(both, masks[i]) and np.array_equal(both, masks[j]):
+            shared.append(k)
+            continue
+        pair = [np.where(both, labels[at], MISSING).astype(np.int8) for at in (i, j)]
+        found = swapped(View.hard(table.X, pair, units, main.prior), [(0, 1)], coins, threads=threads)
+        _judge(found, [k], on_common, null_mean, p_distance, p_difference)
+    if shared:
+        pairs = [(int(first[k]), int(second[k])) for k in shared]
+        found = swapped(main, pairs, coins, threads=threads, report=report)
+        _judge(found, shared, on_common, null_mean, p_distance, p_difference)
     keep = {"common": common}
     return (
         pl.DataFrame(
@@ -321,6 +323,22 @@ def _swap_tests(
         ),
         pl.DataFrame({**keep, "p_value": p_difference, "q_value": resampling.false_discovery(p_difference)}),
     )
+
+
+def _judge(
+    found: tuple[NDArray[np.float64], NDArray[np.float64]],
+    at: list[int],
+    on_common: NDArray[np.float64],
+    null_mean: NDArray[np.float64],
+    p_distance: NDArray[np.float64],
+    p_difference: NDArray[np.float64],
+) -> None:
+    """Write what the label swaps say of some pairs to the places of those pairs."""
+    distance, difference = found
+    on_common[at] = distance[0]
+    p_distance[at] = resampling.permutation_p_value(distance[0], distance[1:])
+    p_difference[at] = resampling.permutation_p_value(np.abs(difference[0]), np.abs(difference[1:]))
+    null_mean[at] = resampling.mean_and_sd(distance[1:])[0]
 
 
 def _with_tests(frame: pl.DataFrame, tests: pl.DataFrame, floors: NDArray[np.float64], names: list[str]) -> pl.DataFrame:

@@ -217,41 +217,54 @@ def split_half(
 
 def swapped(
     view: View,
-    first: int,
-    second: int,
+    pairs: Sequence[tuple[int, int]],
     coins: NDArray[np.float32],
     *,
     threads: int = 1,
-) -> tuple[float, Float, float, Float]:
-    """Exchange two annotators' labels at random, unit by unit: the null distribution of "same discretion".
+    report: Report | None = None,
+) -> tuple[Float, Float]:
+    """Exchange the labels of two annotators at random, unit by unit: the null distribution of "same discretion".
 
-    Both must be labelled on the same comparisons (see `audit`), so that under the null each unit's labels are
-    exchangeable.
+    The annotators of a pair must be labelled on the same comparisons (see `audit`), so that under the null the
+    labels of each unit are exchangeable.
+
+    Parameters
+    ----------
+    pairs : K pairs of annotators
+    coins : float32 (R, U)
+        1 where a unit's labels are exchanged, the same for every pair.
 
     Returns
     -------
-    distance, null_distance : float, float64 (R,)
-    difference, null_difference : float, float64 (R,)
-        Arbitrariness of `first` less that of `second`, any consensus.
+    distance : float64 (R + 1, K)
+        Discrepancies; the first row exchanges nothing: it is the observation itself.
+    difference : float64 (R + 1, K)
+        Arbitrariness of the first of the pair less that of the second, any consensus.
     """
-    p = view.n_principles
-    a, b = view.annotators[first], view.annotators[second]
-    # The first row exchanges nothing: it is the observation itself.
+    p, a = view.n_principles, len(view.annotators)
     exchange = np.vstack([np.zeros((1, view.units.n), np.float32), coins])
-    everything = np.ones((1, view.units.n), np.float32)
-
-    def both(own: counting.Sums, other: counting.Sums) -> tuple[Float, Float]:
-        moved = counting.weighted(exchange, other) - counting.weighted(exchange, own)
-        return counting.weighted(everything, own) + moved, counting.weighted(everything, other) - moved
-
-    wins_a, wins_b = both(a.wins, b.wins)
-    distance = np.empty(len(exchange))
-    step = int(np.clip(_CHUNK // (2 * p * p), 1, len(exchange)))
+    total = view.wins()
+    distance = np.empty((len(exchange), len(pairs)))
+    step = int(np.clip(_CHUNK // max(1, a * p * p), 1, len(exchange)))
     for start in range(0, len(exchange), step):
         piece = slice(start, start + step)
-        fits = [priority.fit(W[piece].reshape(-1, p, p), prior=view.prior, threads=threads) for W in (wins_a, wins_b)]
-        distance[piece] = discrepancy.discrepancy(*fits)[0]
-    against_a, against_b = both(a.against[:, :1], b.against[:, :1])
-    decided_a, decided_b = both(a.decided[:, :1], b.decided[:, :1])
-    difference = (rate(against_a, decided_a)[0] - rate(against_b, decided_b)[0])[:, 0]
-    return float(distance[0]), distance[1:], float(difference[0]), difference[1:]
+        # What each annotator hands over; then every pair is a sum, and no product is done for a pair.
+        given = view.wins(exchange[piece])
+        for k, (i, j) in enumerate(pairs):
+            moved = given[:, j] - given[:, i]
+            both = np.stack([total[i] + moved, total[j] - moved])
+            fits = priority.fit(both, prior=view.prior, threads=threads)
+            order, known = discrepancy.pair_orders(fits)
+            apart = discrepancy.distances((order[0][:, None], known[0][:, None]), (order[1][:, None], known[1][:, None]))
+            distance[piece, k] = apart[0][:, 0, 0]
+            if report is not None:
+                report((start + (k + 1) / len(pairs) * step) / (len(exchange) + step))
+    counts = np.stack([np.stack([c.against[:, 0], c.decided[:, 0]], axis=-1) for c in view.annotators], axis=1)
+    handed = counting.weighted(exchange, counts)  # (R + 1, A, 2)
+    whole = counts.sum(axis=0)
+    difference = np.empty_like(distance)
+    for k, (i, j) in enumerate(pairs):
+        moved = handed[:, j] - handed[:, i]
+        one, two = whole[i] + moved, whole[j] - moved
+        difference[:, k] = rate(one[:, 0], one[:, 1])[0] - rate(two[:, 0], two[:, 1])[0]
+    return distance, difference

@@ -23,6 +23,7 @@ _STEP_TOLERANCE = 1e-7  # the last Newton step; convergence is quadratic, so the
 _MAX_STEPS = 200
 _CHUNK_ELEMENTS = 1 << 18  # numbers in one batch of matrices: they stay in the second-level cache
 _RANGE = 300.0  # logits; exp stays finite
+_START_RANGE = 10.0  # logits; from further out the likelihood can be flat to working precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ def fit(
     begin = np.zeros((len(flat), p))
     if start is not None:
         begin[:] = np.nan_to_num(np.broadcast_to(start, (*batch, p)).reshape(-1, p), posinf=0.0, neginf=0.0)
+        np.clip(begin, -_START_RANGE, _START_RANGE, out=begin)
     out = Priority(
         within=np.empty((len(flat), p)),
         order=np.empty((len(flat), p, p), np.int8),
@@ -226,7 +228,8 @@ def _fit_batch(
         if prior.kind == "pseudocount":
             W = W + prior.scale * connected
             n = n + 2.0 * prior.scale * connected
-    same = connected.copy()
+    # A Gaussian prior ties together principles that no path of games does: those it centres apart, each at 0.
+    same = reachable(n > 0) if prior is not None and prior.kind == "gaussian" else connected.copy()
     same[:, diagonal, diagonal] = True
     within, converged, steps = _newton(W * connected, n * connected, same, start, prior)
     gap = within[:, :, None] - within[:, None, :]
@@ -254,37 +257,35 @@ def _newton(
     diagonal = np.arange(p)
     member = same.astype(np.float64)
     centre = member / member.sum(axis=2, keepdims=True)
-    gaussian = prior is not None and prior.kind == "gaussian"
-    ridge = 1.0 / prior.scale**2 if prior is not None and gaussian else 0.0
-    w = start if gaussian else start - (centre @ start[..., None])[..., 0]
+    ridge = 1.0 / prior.scale**2 if prior is not None and prior.kind == "gaussian" else 0.0
+    w = start - (centre @ start[..., None])[..., 0]
     won = W.sum(axis=2)
     converged = np.zeros(len(W), bool)
     active = np.arange(len(W))
     step = 0
-    w = w.copy()
     # Adding the indicator of the component makes the Hessian regular without moving the solution: the
     # gradient sums to zero over a component, so the step does too.
-    pin = np.zeros_like(member) if gaussian else member
     for step in range(1, _MAX_STEPS + 1):
         strength = np.exp(np.clip(w[active], -_RANGE, _RANGE))
         chance = strength[:, :, None] / (strength[:, :, None] + strength[:, None, :])
         expected = n[active] * chance
         gradient = won[active] - expected.sum(axis=2) - ridge * w[active]
         curvature = expected * chance.transpose(0, 2, 1)
-        hessian = pin[active] - curvature
+        hessian = member[active] - curvature
         hessian[:, diagonal, diagonal] += curvature.sum(axis=2) + ridge
         # A principle alone in its component, under no prior, has nothing to solve: its row is the identity.
         move = _solve(hessian, gradient)
         width = move.max(axis=1) - move.min(axis=1)
         length = np.divide(np.log1p(width), width, out=np.ones_like(width), where=width > 1e-3)
         w[active] += length[:, None] * move
-        done = np.abs(move).max(axis=1) < _STEP_TOLERANCE
+        # A step is also short where `_solve` could not see the slope: a true one leaves no more slope than this.
+        level = np.abs(gradient) <= _STEP_TOLERANCE * (n[active].sum(axis=2) + ridge)
+        done = (np.abs(move).max(axis=1) < _STEP_TOLERANCE) & level.all(axis=1)
         converged[active[done]] = True
         active = active[~done]
         if not len(active):
             break
-    if not gaussian:
-        w -= (centre @ w[..., None])[..., 0]
+    w -= (centre @ w[..., None])[..., 0]
     return w, converged, step
 
 
@@ -293,7 +294,7 @@ def _solve(hessian: NDArray[np.float64], gradient: NDArray[np.float64]) -> NDArr
         return np.linalg.solve(hessian, gradient[..., None])[..., 0]
     except np.linalg.LinAlgError:
         # One matrix of the batch is singular to working precision (a likelihood as flat as 1e-16): take the
-        # least-norm steps instead. Such a fit does not converge and is reported so.
+        # least-norm steps instead. Such a fit keeps its slope, so it does not converge and is reported so.
         return (np.linalg.pinv(hessian, hermitian=True) @ gradient[..., None])[..., 0]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 LEVEL = 0.95
@@ -120,14 +120,14 @@ def share_interval(
         share = p / n
         variance = share * (1.0 - share) / n
         if spread is None or concentration is None or pieces is None:
-            effective, z = n, np.float64(scipy.stats.norm.ppf(0.5 + level / 2))
+            effective, z = n, np.float64(scipy.special.ndtri(0.5 + level / 2))
             se = np.sqrt(variance)
         else:
             linear = spread / n**2 * pieces / np.maximum(pieces - 1.0, 1.0)
             design = np.where(variance > 0, linear / variance, concentration / n)
             effective = n / np.maximum(design, 1.0)
             se = np.sqrt(linear)
-            z = scipy.stats.t.ppf(0.5 + level / 2, np.maximum(pieces - 1.0, 1.0))
+            z = scipy.special.stdtrit(np.maximum(pieces - 1.0, 1.0), 0.5 + level / 2)
         z2 = z**2 / effective
         middle = (share + z2 / 2) / (1 + z2)
         half = z / (1 + z2) * np.sqrt(share * (1 - share) / effective + z2 / (4 * effective))
@@ -160,10 +160,10 @@ def corrected_interval(
     count = np.maximum((~np.isnan(replicates)).sum(axis=0), 1)
     below = (replicates < estimate).sum(axis=0) + 0.5 * (replicates == estimate).sum(axis=0)
     share = np.clip(below / count, 1.0 / (count + 1.0), count / (count + 1.0))
-    shift = 2.0 * scipy.stats.norm.ppf(share)
-    z = scipy.stats.norm.ppf(0.5 + level / 2)
-    low = _order_statistic(replicates, scipy.stats.norm.cdf(shift - z))
-    high = _order_statistic(replicates, scipy.stats.norm.cdf(shift + z))
+    shift = 2.0 * scipy.special.ndtri(share)
+    z = scipy.special.ndtri(0.5 + level / 2)
+    low = _order_statistic(replicates, scipy.special.ndtr(shift - z))
+    high = _order_statistic(replicates, scipy.special.ndtr(shift + z))
     return np.fmin(low, estimate), np.fmax(high, estimate)
 
 
@@ -204,6 +204,8 @@ def permutation_p_value(observed: NDArray[np.float64], null: NDArray[np.float64]
 
 def false_discovery(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return q-values: Benjamini and Hochberg's adjustment over all defined p-values at once."""
+    import scipy.stats  # loads slowly, and only this needs it
+
     q = np.full(p.shape, np.nan)
     defined = ~np.isnan(p)
     if defined.any():
