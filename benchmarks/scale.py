@@ -97,7 +97,8 @@ def raters(path: str) -> None:
         folder / "comparisons.parquet"
     )
     pl.DataFrame({"id": ids, **{f"p{c}": X[:, c] for c in range(PRINCIPLES)}}).write_csv(folder / "oracle.csv")
-    (folder / "constitution.txt").write_text("\n".join(f"p{c}" for c in range(PRINCIPLES)))
+    entries = "".join(f'[[principles]]\nname = "p{c}"\ntext = "p{c}"\n' for c in range(PRINCIPLES))
+    (folder / "constitution.toml").write_text(entries)
     rows = np.concatenate([rng.choice(n, each, replace=False) for _ in range(who)])
     pl.DataFrame(
         {

@@ -13,7 +13,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from discretion.metrics import resampling
-from discretion.metrics.counts import block_limit
 from discretion.metrics.discrepancy import distances, pair_orders
 from discretion.metrics.priority import Prior
 from discretion.table import PreferenceTable
@@ -58,7 +57,7 @@ def baselines_frame(
     rows = np.sort(rng.choice(n, SAMPLE, replace=False)) if n > SAMPLE else np.arange(n)
     X = table.X[rows]
     y = [label[rows] for label in labels]
-    units = resampling.units(len(rows), None, rng, at_most=block_limit(X.shape[1]))
+    units = resampling.Units(np.zeros(len(rows), np.int32), 1, "block", len(rows))  # sums are all that is needed
     everything = np.ones((1, units.n), np.float32)
     where = list(names).index(reference) if reference in names else None
     out: list[tuple[str, str, str | None, NDArray[np.float64]]] = []

@@ -29,8 +29,9 @@ def _units_of(view: View) -> bool:
     return view.units.clusters != len(view.units.codes)
 
 
-def _shares(view: View, part: Float, whole: Float) -> dict[str, Float]:
+def _shares(view: View, part: NDArray[np.floating], whole: NDArray[np.floating]) -> dict[str, Float]:
     """Return estimate, se and interval of shares from unit counts (U, …)."""
+    part, whole = part.astype(np.float64, copy=False), whole.astype(np.float64, copy=False)
     p, n = part.sum(axis=0), whole.sum(axis=0)
     spread = concentration = pieces = None
     if _units_of(view):
@@ -126,22 +127,22 @@ def _games(
     wins: Sums, pair: NDArray[np.intp], flip: NDArray[np.intp], clustered: bool
 ) -> tuple[Float, Float, Float | None, Float | None, Float | None]:
     """Return wins and games of ordered pairs, and with clusters the sums that their variance needs."""
-    total = np.asarray(wins.sum(axis=0)).ravel()
+    total = np.asarray(wins.sum(axis=0, dtype=np.float64)).ravel()
     part, whole = total[pair], total[pair] + total[flip]
     if not clustered:
         return part, whole, None, None, None
     # With w the wins and l the losses of a unit: sum (w - s (w + l))² and sum (w + l)², from second moments.
     if isinstance(wins, np.ndarray):
-        square = (wins**2).sum(axis=0)
+        square = np.square(wins, dtype=np.float64).sum(axis=0)
         cross = np.empty(len(pair))
         pieces = np.empty(len(pair))
         for first in range(0, len(pair), 64):
             piece = slice(first, first + 64)
-            w, m = wins[:, pair[piece]], wins[:, flip[piece]]
+            w, m = (wins[:, at[piece]].astype(np.float64) for at in (pair, flip))
             cross[piece] = (w * m).sum(axis=0)
             pieces[piece] = ((w + m) > 0).sum(axis=0)
     else:
-        columns = wins.tocsc()
+        columns = wins.tocsc().astype(np.float64)
         square = np.asarray(columns.multiply(columns).sum(axis=0)).ravel()
         w, m = columns[:, pair], columns[:, flip]
         cross = np.asarray(w.multiply(m).sum(axis=0)).ravel()

@@ -176,17 +176,17 @@ def replicate(
 def state_shares(view: View, weights: NDArray[np.floating]) -> tuple[Float, Float]:
     """Return the shares of the states and of consensus of several, (B, 4), and the judged comparisons, (B, 1)."""
     c = view.principles
-    parts = counting.weighted(weights, np.column_stack([c.states, c.several]))
-    return rate(parts, counting.weighted(weights, c.comparisons[:, None]))
+    sums = counting.weighted(weights, np.column_stack([c.states, c.several, c.comparisons]))
+    return rate(sums[:, :-1], sums[:, -1:])
 
 
 def against_rates(view: View, weights: NDArray[np.floating]) -> tuple[Float, Float]:
     """Return arbitrariness by rule and what it rests on, each (B, A, 2)."""
     if not view.annotators:
         return np.empty((len(weights), 0, 2)), np.empty((len(weights), 0, 2))
-    against = np.stack([counting.weighted(weights, a.against) for a in view.annotators], axis=1)
-    decided = np.stack([counting.weighted(weights, a.decided) for a in view.annotators], axis=1)
-    return rate(against, decided)
+    counts = np.stack([np.stack([a.against, a.decided], axis=1) for a in view.annotators], axis=1)
+    sums = counting.weighted(weights, counts)  # (B, A, 2, 2): one product for all annotators
+    return rate(sums[:, :, 0], sums[:, :, 1])
 
 
 def split_half(
@@ -201,6 +201,7 @@ def split_half(
     """
     out = np.empty((len(sides), len(view.annotators)))
     p = view.n_principles
+    start = view.priorities(threads).within
     step = int(np.clip(_CHUNK // (2 * p * p), 1, max(len(sides), 1)))
     for k, annotator in enumerate(view.annotators):
         for first in range(0, len(sides), step):
@@ -208,7 +209,7 @@ def split_half(
             fits = []
             for side in (sides[piece], 1.0 - sides[piece]):
                 W = counting.weighted(side, annotator.wins).reshape(-1, p, p)
-                fits.append(priority.fit(W, prior=view.prior, threads=threads))
+                fits.append(priority.fit(W, prior=view.prior, start=start[k], threads=threads))
             out[piece, k] = discrepancy.discrepancy(*fits)[0]
         if report is not None:
             report((k + 1) / len(view.annotators))
@@ -244,6 +245,7 @@ def swapped(
     p, a = view.n_principles, len(view.annotators)
     exchange = np.vstack([np.zeros((1, view.units.n), np.float32), coins])
     total = view.wins()
+    own = np.nan_to_num(view.priorities(threads).within)
     distance = np.empty((len(exchange), len(pairs)))
     step = int(np.clip(_CHUNK // max(1, a * p * p), 1, len(exchange)))
     for start in range(0, len(exchange), step):
@@ -253,7 +255,7 @@ def swapped(
         for k, (i, j) in enumerate(pairs):
             moved = given[:, j] - given[:, i]
             both = np.stack([total[i] + moved, total[j] - moved])
-            fits = priority.fit(both, prior=view.prior, threads=threads)
+            fits = priority.fit(both, prior=view.prior, start=(own[i] + own[j]) / 2, threads=threads)
             order, known = discrepancy.pair_orders(fits)
             apart = discrepancy.distances((order[0][:, None], known[0][:, None]), (order[1][:, None], known[1][:, None]))
             distance[piece, k] = apart[0][:, 0, 0]

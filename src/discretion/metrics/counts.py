@@ -23,32 +23,33 @@ RULES = ("consensus", "consensus of several")
 RESPONSES = ("agree", "disagree", "principle indifferent", "annotator indifferent")
 """How an annotator stands to a principle, where both were asked."""
 
-Sums = scipy.sparse.csr_array | NDArray[np.float64]
+Sums = scipy.sparse.csr_array | NDArray[np.floating]
 
 _DENSE_SHARE = 0.25  # above this share of non-zeros a dense product is faster than a sparse one
+_EXACT_SINGLE = 1 << 24  # whole numbers below it are exact in single precision
 _WORDS_AT_ONCE = 1 << 14  # words of each plane per slice: P slices of 128 KiB stay in the cache
 
 
 @dataclass(frozen=True)
 class PrincipleCounts:
-    """What does not depend on an annotator.
+    """What does not depend on an annotator. Floats are single precision where that is exact; see `Counter`.
 
     Parameters
     ----------
-    comparisons : float64 (U,)
+    comparisons : float (U,)
         Comparisons with at least one principle's vote.
-    states : float64 (U, 3)
+    states : float (U, 3)
         By `STATES`.
-    several : float64 (U,)
+    several : float (U,)
         Consensus of two or more principles.
-    votes : float64 (U, P, 3)
+    votes : float (U, P, 3)
         Votes for the first response, for the second, and neither.
     """
 
-    comparisons: NDArray[np.float64]
-    states: NDArray[np.float64]
-    several: NDArray[np.float64]
-    votes: NDArray[np.float64]
+    comparisons: NDArray[np.floating]
+    states: NDArray[np.floating]
+    several: NDArray[np.floating]
+    votes: NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,20 @@ class AnnotatorCounts:
 
     Parameters
     ----------
-    labelled : float64 (U, 3)
+    labelled : float (U, 3)
         Its votes for the first response, for the second, and neither.
-    against, decided : float64 (U, 2)
+    against, decided : float (U, 2)
         On consensus, by `RULES`: votes against it, and votes for or against.
-    responses : float64 (U, P, 4)
+    responses : float (U, P, 4)
         By `RESPONSES`.
-    wins : float64 (U, P * P), dense or sparse
-        Games won by the first principle of a pair over the second.
+    wins : float (U, P * P), dense or sparse
+        Games won by the first principle of a pair over the second: the largest array of an audit.
     """
 
-    labelled: NDArray[np.float64]
-    against: NDArray[np.float64]
-    decided: NDArray[np.float64]
-    responses: NDArray[np.float64]
+    labelled: NDArray[np.floating]
+    against: NDArray[np.floating]
+    decided: NDArray[np.floating]
+    responses: NDArray[np.floating]
     wins: Sums
 
 
@@ -81,6 +82,8 @@ def block_limit(principles: int) -> int:
 
 class Counter:
     """Counts annotators against one set of principle preferences.
+
+    Where no weighted sum of counts can reach 2**24 they are held in single precision: exact, in half the memory.
 
     Parameters
     ----------
@@ -94,6 +97,8 @@ class Counter:
         self._layout = Layout.of(units.codes, units.n)
         self._planes = PrinciplePlanes.of(X, self._layout)
         self._states = self._planes.states()
+        largest = int(np.bincount(units.codes, minlength=units.n).max())
+        self._kind = np.float32 if largest * units.n < _EXACT_SINGLE else np.float64
 
     def principles(self) -> PrincipleCounts:
         """Count states and votes."""
@@ -126,8 +131,8 @@ class Counter:
             wins=self._wins(agree, disagree),
         )
 
-    def _count(self, planes: NDArray[np.uint64]) -> NDArray[np.float64]:
-        return self._layout.count(planes).astype(np.float64)
+    def _count(self, planes: NDArray[np.uint64]) -> NDArray[np.floating]:
+        return self._layout.count(planes).astype(self._kind)
 
     def _wins(self, won: NDArray[np.uint64], lost: NDArray[np.uint64]) -> Sums:
         """Count, in each unit and for every two principles, the rows where one is followed against the other."""
@@ -146,21 +151,20 @@ class Counter:
                 columns.append(c * p + other)
                 values.append(counts[other, unit])
             index = (np.concatenate(rows), np.concatenate(columns))
-            sparse = scipy.sparse.csr_array((np.concatenate(values).astype(np.float64), index), shape=(n, p * p))
+            sparse = scipy.sparse.csr_array((np.concatenate(values).astype(self._kind), index), shape=(n, p * p))
             return sparse if sparse.nnz < _DENSE_SHARE * n * p * p else sparse.toarray()
-        table = np.empty((p, p, n), np.uint32)
-        cuts = _cuts(starts, words)
-        for first, last in cuts:
+        table = np.empty((n, p * p), self._kind)
+        for first, last in _cuts(starts, words):
             end = starts[last] if last < n else words
             piece = slice(starts[first], end)
             local = starts[first:last] - starts[first]
             w, m = won[:, piece], lost[:, piece]
             for c in range(p):
                 counts = np.bitwise_count(w[c] & m)
-                table[c, :, first:last] = (
-                    counts if len(local) == counts.shape[1] else np.add.reduceat(counts, local, axis=1, dtype=np.uint32)
-                )
-        return table.reshape(p * p, n).T.astype(np.float64)
+                if len(local) < counts.shape[1]:
+                    counts = np.add.reduceat(counts, local, axis=1, dtype=np.uint32)
+                table[first:last, c * p : (c + 1) * p] = counts.T
+        return table
 
 
 def _cuts(starts: NDArray[np.intp], words: int) -> list[tuple[int, int]]:
@@ -232,16 +236,14 @@ def membership(units: Units) -> scipy.sparse.csr_array:
 def weighted(weights: NDArray[np.floating], sums: Sums) -> NDArray[np.float64]:
     """Return weights (B, U) @ sums (U, …): the sums of each replicate, (B, …).
 
-    Counts are whole numbers; where all of them stay below 2**24 they are added in single precision, otherwise
-    in double: exact either way, so the result depends on neither order nor threads.
+    Single precision where the counts are (they are whole numbers below 2**24 then, added exactly), otherwise
+    double: hard counts do not depend on the order of summation or on threads.
     """
     if isinstance(sums, np.ndarray):
         flat = sums.reshape(len(sums), -1)
-        whole = bool((flat == np.rint(flat)).all())
-        small = whole and float(np.abs(flat).sum(axis=0).max(initial=0.0)) * float(weights.max(initial=1.0)) < 1 << 24
-        kind = np.float32 if small else np.float64
-        product = weights.astype(kind, copy=False) @ flat.astype(kind)
+        product = weights.astype(flat.dtype, copy=False) @ flat
         return product.reshape(len(weights), *sums.shape[1:]).astype(np.float64, copy=False)
     kept = np.flatnonzero(np.diff(sums.indptr))
     few = scipy.sparse.csr_array(sums[kept].T)
-    return np.ascontiguousarray((few @ np.ascontiguousarray(weights[:, kept].T, np.float64)).T)
+    product = few @ np.ascontiguousarray(weights[:, kept].T, dtype=sums.dtype)
+    return np.ascontiguousarray(product.T, dtype=np.float64)

@@ -254,7 +254,7 @@ def _newton(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
     """Maximise all likelihoods of a batch; return w (n, P), whether each converged, and the steps."""
     p = W.shape[-1]
-    diagonal = np.arange(p)
+    diagonal, ones = np.arange(p), np.ones(p)
     member = same.astype(np.float64)
     centre = member / member.sum(axis=2, keepdims=True)
     ridge = 1.0 / prior.scale**2 if prior is not None and prior.kind == "gaussian" else 0.0
@@ -269,10 +269,10 @@ def _newton(
         strength = np.exp(np.clip(w[active], -_RANGE, _RANGE))
         chance = strength[:, :, None] / (strength[:, :, None] + strength[:, None, :])
         expected = n[active] * chance
-        gradient = won[active] - expected.sum(axis=2) - ridge * w[active]
+        gradient = won[active] - expected @ ones - ridge * w[active]
         curvature = expected * chance.transpose(0, 2, 1)
         hessian = member[active] - curvature
-        hessian[:, diagonal, diagonal] += curvature.sum(axis=2) + ridge
+        hessian[:, diagonal, diagonal] += curvature @ ones + ridge
         # A principle alone in its component, under no prior, has nothing to solve: its row is the identity.
         move = _solve(hessian, gradient)
         width = move.max(axis=1) - move.min(axis=1)
