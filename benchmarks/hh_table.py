@@ -103,8 +103,9 @@ def adam_torch(
     for _ in range(steps):
         optimizer.zero_grad()
         gap = w[:, None] - w[None, :]
-        loss = -(n * (share * torch.nn.functional.logsigmoid(gap) + (1 - share) * torch.nn.functional.logsigmoid(-gap))).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        won, lost = torch.nn.functional.logsigmoid(gap), torch.nn.functional.logsigmoid(-gap)
+        loss = -(n * (share * won + (1 - share) * lost)).sum()
+        loss.backward()
         optimizer.step()
     return np.asarray(w.detach().numpy())
 
@@ -124,7 +125,9 @@ def main() -> None:
     ours(table, names)
     runs = [ours(table, names) for _ in range(7)]
     mine = float(np.median([seconds for seconds, _ in runs]))
-    print(f"ours: {REPLICATES} replicates x {len(names)} annotators, every figure and frame: {mine:.3f} s (median of 7)")
+    print(
+        f"ours: {REPLICATES} replicates x {len(names)} annotators, every figure and frame: {mine:.3f} s (median of 7)"
+    )
     doubled = table.with_annotators(*(replace(table.annotator(n), name=f"{n} again") for n in names[:3]))
     eight = list(doubled.annotator_names)[:8]
     median = float(np.median([ours(doubled, eight)[0] for _ in range(7)]))
@@ -144,7 +147,7 @@ def main() -> None:
         one = time.perf_counter() - begin
         whole = one * REPLICATES * len(names)
         print(f"as published, {label}: one replicate of one annotator {one:.2f} s, extrapolated {whole:,.0f} s;"
-              f" ratio {whole / mine:,.0f}  (priorities {w.min() - w.mean():.2f} to {w.max() - w.mean():.2f})")  # fmt: skip
+              f" ratio {whole / mine:,.0f}  (logits {w.min() - w.mean():.2f} to {w.max() - w.mean():.2f})")  # fmt: skip
     distance = runs[0][1]
     print(f"discrepancy of {names[1]} to {names[0]}: {distance[:, 0, 1].mean():.3f} ± {distance[:, 0, 1].std():.3f}")
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,29 +43,29 @@ def wide(path: str) -> None:
     import discretion
 
     folder = Path(path).parent
-    principles = ", ".join(f'"p{c}"' for c in range(PRINCIPLES))
-    annotators = ", ".join(f'"a{a}"' for a in range(ANNOTATORS))
+    principles = [f"p{c}" for c in range(PRINCIPLES)]
+    annotators = [f"a{a}" for a in range(ANNOTATORS)]
     toml = folder / f"{Path(path).stem}.toml"
     toml.write_text(
-        f'name = "scale"\n[table]\npath = "{Path(path).name}"\nprinciples = [{principles}]\nannotators = [{annotators}]\n'
+        f'name = "scale"\n[table]\npath = "{Path(path).name}"\nprinciples = {principles}\nannotators = {annotators}\n'
     )
     begin = time.perf_counter()
     study = discretion.load_study(toml)
     loaded = time.perf_counter()
-    stages: dict[str, float] = {}
-    last = ["", loaded]
+    stages: list[tuple[str, float]] = [("start", loaded)]
 
     def progress(stage: str, done: float) -> None:
-        now = time.perf_counter()
-        stages[last[0]] = stages.get(last[0], 0.0) + now - float(last[1])
-        last[:] = [stage, now]
+        if stage != stages[-1][0]:
+            stages.append((stage, time.perf_counter()))
 
     result = discretion.audit(study.table, progress=progress)
     end = time.perf_counter()
-    progress("", 1.0)
+    stages.append(("end", end))
     print(f"  {len(study.table):,} comparisons x {PRINCIPLES} principles x {ANNOTATORS} annotators")
-    print(f"  load {loaded - begin:.1f} s, audit {end - loaded:.1f} s, in all {end - begin:.1f} s; peak {peak():.2f} GB")
-    print("  " + ", ".join(f"{k or 'start'} {v:.1f}" for k, v in stages.items()))
+    print(
+        f"  load {loaded - begin:.1f} s, audit {end - loaded:.1f} s, in all {end - begin:.1f} s; peak {peak():.2f} GB"
+    )
+    print("  " + ", ".join(f"{a[0]} {b[1] - a[1]:.1f}" for a, b in pairwise(stages)))
     row = result.arbitrariness.row(0, named=True)
     print(f"  arbitrariness of {row['annotator']}: {row['estimate']:.5f} ({row['low']:.5f} to {row['high']:.5f})")
     print(f"@{end - begin}")
@@ -123,7 +124,9 @@ def peak() -> float:
 
 def part(name: str, path: Path) -> float:
     """Run one part in a process of its own; return the seconds that it reports."""
-    out = subprocess.run([sys.executable, __file__, "--run", name, str(path)], capture_output=True, text=True, check=False)
+    out = subprocess.run(
+        [sys.executable, __file__, "--run", name, str(path)], capture_output=True, text=True, check=False
+    )
     lines = out.stdout.splitlines()
     print("\n".join(line for line in lines if not line.startswith("@")))
     if out.returncode:

@@ -341,7 +341,9 @@ def _judge(
     null_mean[at] = resampling.mean_and_sd(distance[1:])[0]
 
 
-def _with_tests(frame: pl.DataFrame, tests: pl.DataFrame, floors: NDArray[np.float64], names: list[str]) -> pl.DataFrame:
+def _with_tests(
+    frame: pl.DataFrame, tests: pl.DataFrame, floors: NDArray[np.float64], names: list[str]
+) -> pl.DataFrame:
     """Add to each discrepancy its noise floor (the larger of the two annotators') and its test."""
     mean = resampling.mean_and_sd(floors)[0] if len(floors) else np.full(len(names), np.nan)
     first, second = np.triu_indices(len(names), 1)
@@ -462,16 +464,12 @@ def _headlines(
         )
         who = pl.when(pl.col("annotator") == reference).then("other").otherwise("annotator").alias("annotator")
         parts.append(
-            between.rename({"pairs": "n"}).select(
-                pl.lit(f"discrepancy to {reference}").alias("figure"), who, *columns
-            )
+            between.rename({"pairs": "n"}).select(pl.lit(f"discrepancy to {reference}").alias("figure"), who, *columns)
         )
     return pl.concat(parts).select(pl.lit(view_name).alias("view"), pl.all())
 
 
-def _warnings(
-    table: PreferenceTable, main: View, point: Priority, drawn: Replicates, names: list[str]
-) -> list[str]:
+def _warnings(table: PreferenceTable, main: View, point: Priority, drawn: Replicates, names: list[str]) -> list[str]:
     """Say in words what a reader of the figures has to know."""
     found = habits.confounded(table)
     if int((~point.converged).sum()) or drawn.unconverged:
@@ -479,7 +477,9 @@ def _warnings(
             f"{int((~point.converged).sum())} fits of priorities and {drawn.unconverged} of their replicates did not "
             "converge and are left out."
         )
-    silent = [p for p, v in zip(table.constitution.names, main.principles.votes.sum(axis=0), strict=True) if not v.any()]
+    silent = [
+        p for p, v in zip(table.constitution.names, main.principles.votes.sum(axis=0), strict=True) if not v.any()
+    ]
     if silent:
         found.append(f"{len(silent)} principles have no judgement at all: {', '.join(silent[:5])}.")
     unlabelled = [n for n, a in zip(names, main.annotators, strict=True) if not a.labelled.any()]

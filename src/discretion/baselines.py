@@ -63,16 +63,14 @@ def baselines_frame(
     out: list[tuple[str, str, str | None, NDArray[np.float64]]] = []
 
     true_view = View.hard(X, y, units, prior)
-    true_fit = true_view.priorities(threads)
+    own = pair_orders(true_view.priorities(threads))
+    reference_order = (own[0][where : where + 1], own[1][where : where + 1]) if where is not None else own
     shuffled_rates, shuffled_distance, states, random_rates, random_distance = [], [], [], [], []
     for _ in range(SHUFFLES):
         view = View.hard(X, [_shuffled(label, rng) for label in y], units, prior)
         shuffled_rates.append(against_rates(view, everything)[0][0, :, 0])
         if where is not None:
-            orders, known = pair_orders(view.priorities(threads))
-            own, own_known = pair_orders(true_fit)
-            against = distances((orders, known), (own[where : where + 1], own_known[where : where + 1]))
-            shuffled_distance.append(against[0][:, 0])
+            shuffled_distance.append(distances(pair_orders(view.priorities(threads)), reference_order)[0][:, 0])
         view = View.hard(np.stack([_shuffled(X[:, c], rng) for c in range(X.shape[1])], axis=1), y, units, prior)
         states.append(state_shares(view, everything)[0][0])
         random_rates.append(against_rates(view, everything)[0][0, :, 0])
@@ -95,8 +93,7 @@ def baselines_frame(
         view = View.hard(X, [longer], units, prior)
         out.append(("length", "arbitrariness", None, against_rates(view, everything)[0][0, :, 0]))
         if where is not None:
-            own = pair_orders(true_fit)
-            between = distances(pair_orders(view.priorities(threads)), (own[0][where][None], own[1][where][None]))
+            between = distances(pair_orders(view.priorities(threads)), reference_order)
             out.append(("length", f"discrepancy to {reference}", None, between[0][0]))
         for name, label in zip(names, y, strict=True):
             both = (np.abs(longer.astype(np.int16)) == 1) & (np.abs(label.astype(np.int16)) == 1)
@@ -123,5 +120,3 @@ def _shuffled(votes: Int8, rng: np.random.Generator) -> Int8:
     out = votes.copy()
     out[there] = rng.permutation(votes[there])
     return out
-
-

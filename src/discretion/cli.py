@@ -32,7 +32,8 @@ app = typer.Typer(
 )
 
 Study = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study: a folder, a TOML file, an AnnotatedPairs JSON, or a saved audit.")
+    str,
+    typer.Argument(metavar="STUDY", help="A study: a folder, a TOML file, an AnnotatedPairs JSON, or a saved audit."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
@@ -257,7 +258,7 @@ def show(
     quiet: Quiet = False,
     seed: Seed = 0,
 ) -> None:
-    """Show a saved audit again. (Nothing is drawn anew: --seed has no effect here.)
+    """Show a saved audit again; nothing is drawn anew, so --seed has no effect.
 
     Example: `discretion show audits/assistant --json`
     """
@@ -353,7 +354,7 @@ def influence(
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the comparisons that drive a figure most: to read, or to label again. (Exact: --seed has no effect.)
+    """List the comparisons that drive a figure most, to read or to label again; exact, so --seed has no effect.
 
     Example: `discretion influence audits/assistant --annotator reward_model --out relabel.csv`
     """
@@ -446,5 +447,3 @@ def reproduce(
 def main() -> None:
     """Run the command line."""
     app()
-
-

@@ -205,4 +205,6 @@ def _from_tree(tree: Any, *, name: str, path: str | Path) -> Constitution:
     if not texts:
         raise EmptyError("holds no principles.", path=path)
     made = short_names(texts)
-    return Constitution.from_texts(texts, [n if n is not None else m for n, m in zip(names, made, strict=True)], name=name)
+    return Constitution.from_texts(
+        texts, [n if n is not None else m for n, m in zip(names, made, strict=True)], name=name
+    )

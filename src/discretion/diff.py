@@ -7,7 +7,9 @@ in the same draw, each for its own audit.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -20,6 +22,11 @@ from discretion.metrics.counts import RULES, STATES, block_limit
 from discretion.metrics.discrepancy import discrepancy, distances, pair_orders
 from discretion.metrics.priority import Prior, fit
 from discretion.view import Replicates, View, replicate
+
+T = TypeVar("T")
+Float = NDArray[np.float64]
+Pair = tuple[float, float]
+NAN = float("nan")
 
 WORSE = {
     "consensus": -1,
@@ -185,7 +192,11 @@ def _join(before: Audit, after: Audit) -> tuple[pl.Series, tuple[NDArray[np.intp
     ids = pl.concat(own).unique(maintain_order=True)
     index = pl.DataFrame({"id": ids}).with_row_index("at")
     first, second = (
-        s.alias("id").to_frame().join(index, on="id", how="left", maintain_order="left")["at"].to_numpy().astype(np.intp)
+        s.alias("id")
+        .to_frame()
+        .join(index, on="id", how="left", maintain_order="left")["at"]
+        .to_numpy()
+        .astype(np.intp)
         for s in own
     )
     return ids, (first, second)
@@ -222,62 +233,88 @@ def _compare(
     rows: list[dict[str, object]] = []
 
     def add(
-        figure: str, annotator: str | None, detail: str | None,
-        values: tuple[float, float], replicates: tuple[NDArray[np.float64], NDArray[np.float64]], n: tuple[float, float],
-    ) -> None:  # fmt: skip
+        figure: str,
+        annotator: str | None,
+        detail: str | None,
+        values: Pair,
+        replicates: tuple[Float, Float],
+        n: Pair,
+    ) -> None:
         with np.errstate(invalid="ignore"):
             gap = replicates[1] - replicates[0]
-            change = values[1] - values[0]
+            change = float(np.subtract(values[1], values[0]))
         _, sd, _ = resampling.mean_and_sd(gap[:, None])
-        low, high = resampling.corrected_interval(gap[:, None], np.array([change]))
-        low_, high_ = (float("nan"), float("nan")) if np.isnan(change) else (float(low[0]), float(high[0]))
-        verdict = "undefined" if np.isnan(change) or np.isnan(low_) else "no difference seen"
-        if low_ > 0 or high_ < 0:
-            direction = WORSE[figure] * (1 if low_ > 0 else -1)
-            verdict = {1: "worse", -1: "better", 0: "changed"}[direction]
-        rows.append(
-            dict(
-                figure=figure, annotator=annotator, detail=detail, before=values[0], after=values[1], difference=change,
-                se=float(sd[0]), low=low_, high=high_, verdict=verdict, n_before=n[0], n_after=n[1],
-            )  # fmt: skip
-        )
+        bounds = resampling.corrected_interval(gap[:, None], np.array([change]))
+        low, high = (NAN, NAN) if np.isnan(change) else (float(bounds[0][0]), float(bounds[1][0]))
+        verdict = "undefined" if np.isnan(change) or np.isnan(low) else "no difference seen"
+        if low > 0 or high < 0:
+            verdict = {1: "worse", -1: "better", 0: "changed"}[WORSE[figure] * (1 if low > 0 else -1)]
+        rows.append(_row(figure, annotator, detail, values, (change, float(sd[0]), low, high), verdict, n))
 
-    shares = [v.principles.states.sum(axis=0) / max(v.principles.comparisons.sum(), 1.0) for v in views]
-    judged = tuple(float(v.principles.comparisons.sum()) for v in views)
+    judged = _both(float(v.principles.comparisons.sum()) for v in views)
     for k, state in enumerate(STATES):
-        pair = (drawn[0].states[:, k], drawn[1].states[:, k])
-        add(state, None, None, (float(shares[0][k]), float(shares[1][k])), pair, (judged[0], judged[1]))
+        shares = _both(float(v.principles.states[:, k].sum() / v.principles.comparisons.sum()) for v in views)
+        add(state, None, None, shares, (drawn[0].states[:, k], drawn[1].states[:, k]), judged)
     for k, name in enumerate(names):
         for r, rule in enumerate(RULES):
-            n = tuple(float(v.annotators[k].decided[:, r].sum()) for v in views)
-            part = tuple(float(v.annotators[k].against[:, r].sum()) for v in views)
-            value = tuple(p / m if m else float("nan") for p, m in zip(part, n, strict=True))
-            pair = (drawn[0].arbitrariness[:, k, r], drawn[1].arbitrariness[:, k, r])
-            add("arbitrariness", name, rule, (value[0], value[1]), pair, (n[0], n[1]))
-    if same_principles:
-        fits = [fit(v.wins(), prior=v.prior, threads=threads) for v in views]
-        between = [distances(pair_orders(f)) for f in fits]
-        for k, name in enumerate(names):
-            if reference is not None and name != reference:
-                at = names.index(reference)
-                estimates = (float(between[0][0][at, k]), float(between[1][0][at, k]))
-                pair = (drawn[0].distance[:, at, k], drawn[1].distance[:, at, k])
-                pairs = (float(between[0][1][at, k]), float(between[1][1][at, k]))
-                add("discrepancy", name, f"to {reference}", estimates, pair, pairs)
-        moved, pairs_moved = discrepancy(*fits)
-        logits = [f.logits for f in fits]
-        for k, name in enumerate(names):
-            rows.append(
-                dict(
-                    figure="moved", annotator=name, detail="discrepancy between the audits", before=float("nan"),
-                    after=float("nan"), difference=float(moved[k]), se=float("nan"), low=float("nan"),
-                    high=float("nan"), verdict="undefined" if np.isnan(moved[k]) else "described",
-                    n_before=float(pairs_moved[k]), n_after=float(pairs_moved[k]),
-                )  # fmt: skip
-            )
-            for c, principle in enumerate(before.table.constitution.names):
-                value2 = (float(logits[0][k, c]), float(logits[1][k, c]))
-                pair = (drawn[0].logits[:, k, c], drawn[1].logits[:, k, c])
-                played = (float(fits[0].games[k, c]), float(fits[1].games[k, c]))
-                add("priority", name, principle, value2, pair, played)
+            n = _both(float(v.annotators[k].decided[:, r].sum()) for v in views)
+            against = _both(float(v.annotators[k].against[:, r].sum()) for v in views)
+            value = _both(p / m if m else NAN for p, m in zip(against, n, strict=True))
+            add("arbitrariness", name, rule, value, _both(d.arbitrariness[:, k, r] for d in drawn), n)
+    if not same_principles:
+        return _frame(rows)
+    fits = [fit(v.wins(), prior=v.prior, threads=threads) for v in views]
+    between = [distances(pair_orders(f)) for f in fits]
+    at = names.index(reference) if reference is not None else None
+    moved, pairs_moved = discrepancy(fits[0], fits[1])
+    logits = [f.logits for f in fits]
+    for k, name in enumerate(names):
+        if at is not None and k != at:
+            estimates = _both(float(distance[at, k]) for distance, _ in between)
+            pairs = _both(float(counted[at, k]) for _, counted in between)
+            add("discrepancy", name, f"to {reference}", estimates, _both(d.distance[:, at, k] for d in drawn), pairs)
+    for k, name in enumerate(names):
+        on = (float(pairs_moved[k]), float(pairs_moved[k]))
+        verdict = "undefined" if np.isnan(moved[k]) else "described"
+        between_audits = (float(moved[k]), NAN, NAN, NAN)
+        rows.append(_row("moved", name, "discrepancy between the audits", (NAN, NAN), between_audits, verdict, on))
+        for c, principle in enumerate(before.table.constitution.names):
+            value = _both(float(values[k, c]) for values in logits)
+            played = _both(float(f.games[k, c]) for f in fits)
+            add("priority", name, principle, value, _both(d.logits[:, k, c] for d in drawn), played)
+    return _frame(rows)
+
+
+def _both(values: Iterable[T]) -> tuple[T, T]:
+    before, after = values
+    return before, after
+
+
+def _row(
+    figure: str,
+    annotator: str | None,
+    detail: str | None,
+    values: Pair,
+    change: tuple[float, float, float, float],
+    verdict: str,
+    n: Pair,
+) -> dict[str, object]:
+    difference, se, low, high = change
+    return {
+        "figure": figure,
+        "annotator": annotator,
+        "detail": detail,
+        "before": values[0],
+        "after": values[1],
+        "difference": difference,
+        "se": se,
+        "low": low,
+        "high": high,
+        "verdict": verdict,
+        "n_before": n[0],
+        "n_after": n[1],
+    }
+
+
+def _frame(rows: list[dict[str, object]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides={"annotator": pl.String, "detail": pl.String}, infer_schema_length=None)

@@ -5,7 +5,8 @@ Written column by column from arrays; every table of shares has the same columns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -46,8 +47,8 @@ def _shares(view: View, part: NDArray[np.floating], whole: NDArray[np.floating])
     return {"estimate": estimate, "se": se, "low": low, "high": high, "count": p, "n": n}
 
 
-def _frame(keys: dict[str, Sequence[object] | NDArray[np.generic]], values: dict[str, Float]) -> pl.DataFrame:
-    columns: dict[str, object] = {k: np.asarray(v) if isinstance(v, np.ndarray) else list(v) for k, v in keys.items()}
+def _frame(keys: Mapping[str, object], values: Mapping[str, NDArray[Any]]) -> pl.DataFrame:
+    columns: dict[str, object] = dict(keys)
     columns.update({k: np.asarray(v, np.float64).ravel() for k, v in values.items()})
     return pl.DataFrame(columns)
 
@@ -58,9 +59,7 @@ def states_frame(view: View, replicates: Replicates) -> pl.DataFrame:
     part = np.column_stack([c.states, c.several])
     shares = _shares(view, part, np.repeat(c.comparisons[:, None], part.shape[1], axis=1))
     mean, sd, _ = mean_and_sd(replicates.states)
-    return _frame(
-        {"state": [*STATES, "consensus of several"]}, {**shares, "bootstrap_mean": mean, "bootstrap_sd": sd}
-    )
+    return _frame({"state": [*STATES, "consensus of several"]}, {**shares, "bootstrap_mean": mean, "bootstrap_sd": sd})
 
 
 def principles_frame(view: View, principles: Sequence[str]) -> pl.DataFrame:
@@ -135,18 +134,18 @@ def _games(
     if isinstance(wins, np.ndarray):
         square = np.square(wins, dtype=np.float64).sum(axis=0)
         cross = np.empty(len(pair))
-        pieces = np.empty(len(pair))
+        pieces: Float = np.empty(len(pair))
         for first in range(0, len(pair), 64):
             piece = slice(first, first + 64)
-            w, m = (wins[:, at[piece]].astype(np.float64) for at in (pair, flip))
+            w, m = (np.asarray(wins[:, at[piece]], np.float64) for at in (pair, flip))
             cross[piece] = (w * m).sum(axis=0)
             pieces[piece] = ((w + m) > 0).sum(axis=0)
     else:
-        columns = wins.tocsc().astype(np.float64)
-        square = np.asarray(columns.multiply(columns).sum(axis=0)).ravel()
-        w, m = columns[:, pair], columns[:, flip]
-        cross = np.asarray(w.multiply(m).sum(axis=0)).ravel()
-        pieces = np.diff((w + m).tocsc().indptr).astype(np.float64)
+        sparse = wins.tocsc().astype(np.float64)
+        square = np.asarray(sparse.multiply(sparse).sum(axis=0)).ravel()
+        won, lost = sparse[:, pair], sparse[:, flip]
+        cross = np.asarray(won.multiply(lost).sum(axis=0)).ravel()
+        pieces = np.zeros(len(pair)) + np.diff((won + lost).tocsc().indptr)
     share = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     concentration = square[pair] + square[flip] + 2 * cross
     spread = (1 - share) ** 2 * square[pair] + share**2 * square[flip] - 2 * share * (1 - share) * cross
@@ -166,12 +165,12 @@ def priority_frame(
     shape = (a, p)
     nan = np.full(shape, np.nan)
     mean, sd, low, high, rank_low, rank_high = (nan.copy() for _ in range(6))
-    finite, defined = np.zeros(shape), np.zeros(shape)
+    finite, defined = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     if replicates is not None and len(replicates.logits):
-        mean, sd, count = mean_and_sd(replicates.logits)
+        mean, sd, defined = mean_and_sd(replicates.logits)
         low, high = percentile_interval(replicates.logits)
         rank_low, rank_high = percentile_interval(replicates.ranks)
-        finite, defined = np.isfinite(replicates.logits).sum(axis=0), count
+        finite = np.isfinite(replicates.logits).sum(axis=0)
         unknown = np.isnan(logits)
         for array in (mean, sd, low, high, rank_low, rank_high):
             array[unknown] = np.nan

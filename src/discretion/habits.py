@@ -82,8 +82,8 @@ def confounded(table: PreferenceTable) -> list[str]:
     judges: list[tuple[str, Votes]] = [("the oracle", table.oracle)] if table.oracle is not None else []
     judges += [(a.name, a.votes) for a in table.annotators if a.votes is not None]
     for judge, votes in judges:
-        asked = votes.asked if votes.probabilities.ndim == 3 else votes.asked.any(axis=2)
-        single = asked[0] ^ asked[1]
+        asked = np.asarray(votes.asked if votes.probabilities.ndim == 3 else votes.asked.any(axis=2))
+        single = np.asarray(asked[0] ^ asked[1])
         if single.mean() <= 0.5:
             continue
         shown_first = np.where(asked[0], 1, -1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import scipy.sparse
+from numpy.typing import NDArray
 
 from discretion.comparison import TEXT_COLUMNS, Comparisons
 from discretion.errors import StudyError, shown
@@ -107,18 +108,18 @@ def influence(
 
 def _leave_one_out(
     table: PreferenceTable,
-    y: np.ndarray[tuple[int], np.dtype[np.int8]],
-    other: np.ndarray[tuple[int], np.dtype[np.int8]],
+    y: NDArray[np.int8],
+    other: NDArray[np.int8],
     figure: str,
     prior: Prior | None,
     threads: int,
     report: Callable[[float], None] | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
     """Refit without each comparison in conflict; return rows, effects, shifts and the principle moved most."""
     p = table.X.shape[1]
     games = [unit_wins(table.X, labels) for labels in (y, other)]
     rows = np.flatnonzero(np.diff(games[0].indptr) + np.diff(games[1].indptr))
-    totals = [np.asarray(g.sum(axis=0)).reshape(p, p) for g in games]
+    totals = [np.asarray(g.sum(axis=0), np.float64).reshape(p, p) for g in games]
     full = [priority.fit(W, prior=prior) for W in totals]
     whole = float(discrepancy(*full)[0])
     base = full[0].logits

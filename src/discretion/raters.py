@@ -85,9 +85,7 @@ def raters_frame(
     )
 
 
-def _stack(
-    raters: list[Annotator], n: int
-) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int64]]:
+def _stack(raters: list[Annotator], n: int) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int64]]:
     """Return the rows, the values and the rater of every label, rater by rater."""
     every = np.arange(n, dtype=np.int32)
     rows = [every if a.rows is None else a.rows for a in raters]

@@ -255,7 +255,7 @@ def _votes_of(series: pl.Series) -> np.ndarray[Any, np.dtype[np.int8]]:
 
 
 def _votes_frame(votes: Votes) -> pl.DataFrame:
-    """A row a comparison; a column for each order, principle (none for a judge) and answer."""
+    """Return a row a comparison, with a column for each order, principle (none for a judge) and answer."""
     flat = votes.probabilities.reshape(2, votes.probabilities.shape[1], -1, 3)
     return pl.DataFrame(
         {

@@ -5,6 +5,7 @@ Votes are int8 with a sentinel for "missing", so that a billion of them fit and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -120,10 +121,11 @@ class PreferenceTable:
             )
         names = self.annotator_names
         for name in names:
-            if names.count(name) > 1 and len(names) < 100 or not name:
-                raise IdError(f"two annotators are named {shown(name)}, or one has no name.")
+            if not name:
+                raise IdError("an annotator has no name.")
         if len(set(names)) != len(names):
-            raise IdError("two annotators have the same name.")
+            twice = next(name for name, count in Counter(names).items() if count > 1)
+            raise IdError(f"two annotators are named {shown(twice)}.", remedy="Give each its own name.")
         for annotator in self.annotators:
             length = n if annotator.rows is None else len(annotator.rows)
             if annotator.values.dtype != np.int8 or annotator.values.shape != (length,):
@@ -194,7 +196,9 @@ class PreferenceTable:
                 f"the comparisons have no attribute {shown(by)} to cluster by.",
                 expected=f"one of {', '.join(self.attributes.columns) or '(they have none)'}.",
             )
-        return self.attributes[by].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+        codes = self.attributes[by].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+        # Ranks begin at 1, and 0 is where the attribute is null: no code may go unused.
+        return np.asarray(codes - codes.min())
 
     @classmethod
     def from_arrays(

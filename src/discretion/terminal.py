@@ -95,6 +95,7 @@ def summary(audit: Audit) -> Iterable[RenderableType]:
 
 
 def section(title: str, body: RenderableType, note: str = "") -> RenderableType:
+    """Return a titled part of a summary."""
     parts: list[RenderableType] = [Text(""), Text(title, style="bold"), Padding(body, (0, 0, 0, 2))]
     if note:
         parts.append(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
@@ -118,7 +119,7 @@ def _heading(audit: Audit) -> RenderableType:
 
 
 def table_of(*columns: tuple[str, str]) -> Table:
-    """A bare table; a column is its title and "l" or "r"."""
+    """Return a bare table; a column is its title and "l" or "r"."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)
     for title, side in columns:
         table.add_column(
@@ -151,10 +152,10 @@ def _arbitrariness(audit: Audit) -> Table:
         one, several = both[RULES[0]], both[RULES[1]]
         table.add_row(
             Text(plain(name, 24)),
-            percent(one["estimate"], 2 if one["estimate"] < 0.01 else 1),
+            percent(one["estimate"], 2 if 0 < one["estimate"] < 0.01 else 1),
             interval(one["low"], one["high"]),
             f"{one['count']:,.0f} of {one['n']:,.0f}",
-            percent(several["estimate"], 2 if several["estimate"] < 0.01 else 1),
+            percent(several["estimate"], 2 if 0 < several["estimate"] < 0.01 else 1),
             interval(several["low"], several["high"]),
         )
     shuffled = audit.baselines.filter(
@@ -173,7 +174,7 @@ def _span(low: float, high: float) -> str:
 
 def _discrepancy(audit: Audit) -> Table:
     table = table_of(
-        ("annotator", "l"), ("%", "r"), ("95 %", "r"), ("bootstrap %", "r"), ("floor %", "r"), ("pairs", "r"),
+        ("annotator", "l"), ("%", "r"), ("95 %", "r"), ("bootstrap", "r"), ("floor", "r"), ("pairs", "r"),
         ("p", "r"), ("q", "r"),
     )  # fmt: skip
     reference = audit.settings.reference
@@ -183,7 +184,7 @@ def _discrepancy(audit: Audit) -> Table:
         clear = row["q_value"] < 0.05
         mean = f"{percent(row['bootstrap_mean'])} ±{percent(row['se'])}"
         table.add_row(
-            Text(plain(other, 21)),
+            Text(plain(other, 17)),
             Text(percent(row["estimate"]), style="bold" if clear else ""),
             interval(row["low"], row["high"]),
             mean,
@@ -266,7 +267,9 @@ def _views(audit: Audit) -> Table:
 
 def _raters(audit: Audit) -> RenderableType:
     frame = audit.raters
-    table = table_of(("rater", "l"), ("labels", "r"), ("%", "r"), ("95 %", "r"), ("conflicts", "r"), ("discrepancy %", "r"))
+    table = table_of(
+        ("rater", "l"), ("labels", "r"), ("%", "r"), ("95 %", "r"), ("conflicts", "r"), ("discrepancy %", "r")
+    )
     for row in frame.filter(pl.col("decided") > 0).sort("low", descending=True).head(5).iter_rows(named=True):
         table.add_row(
             Text(plain(row["annotator"], 28)),

@@ -19,7 +19,9 @@ _STYLES = {"worse": "bold red", "better": "green", "changed": "yellow"}
 
 def show_diff(result: Diff, failures: pl.DataFrame, gated: bool, console: Console) -> None:
     """Print two audits side by side."""
-    console.print(Text.assemble(("Diff  ", "bold cyan"), (f"{plain(result.before, 34)} → {plain(result.after, 34)}", "bold")))
+    console.print(
+        Text.assemble(("Diff  ", "bold cyan"), (f"{plain(result.before, 34)} → {plain(result.after, 34)}", "bold"))
+    )
     console.print(
         Text(
             f"{result.common:,} comparisons in both, {result.only_before:,} only before, {result.only_after:,} only "
@@ -45,7 +47,9 @@ def show_diff(result: Diff, failures: pl.DataFrame, gated: bool, console: Consol
     console.print(section("Shares, in percent, and their change in points", table))
     moved = result.frame.filter((pl.col("figure") == "priority") & (pl.col("verdict") == "changed"))
     if moved.height:
-        table = table_of(("annotator", "l"), ("principle", "l"), ("before", "r"), ("after", "r"), ("95 % of change", "r"))
+        table = table_of(
+            ("annotator", "l"), ("principle", "l"), ("before", "r"), ("after", "r"), ("95 % of change", "r")
+        )
         for row in moved.iter_rows(named=True):
             table.add_row(
                 Text(plain(row["annotator"], 16)),
@@ -119,7 +123,11 @@ def show_reproduction(result: Reproduction, console: Console) -> None:
         table.add_row(row["state"], percent(row["published"]), percent(row["reproduced"]))
     console.print(section("Agreement states", table))
     for figure, title, note in (
-        ("arbitrariness", "Arbitrariness, %", "Bootstrap means (sd), as published; 'here' also on the data as they are."),
+        (
+            "arbitrariness",
+            "Arbitrariness, %",
+            "Bootstrap means (sd), as published; 'here' also on the data as they are.",
+        ),
         (
             "discrepancy",
             "Discrepancy to the human, %",

@@ -79,7 +79,7 @@ class View:
     @property
     def n_principles(self) -> int:
         """P."""
-        return self.principles.votes.shape[1]
+        return int(self.principles.votes.shape[1])
 
     def wins(self, weights: NDArray[np.floating] | None = None) -> Float:
         """Return W, (A, P, P), or (B, A, P, P) under weights (B, U)."""
@@ -189,9 +189,7 @@ def against_rates(view: View, weights: NDArray[np.floating]) -> tuple[Float, Flo
     return rate(sums[:, :, 0], sums[:, :, 1])
 
 
-def split_half(
-    view: View, sides: NDArray[np.float32], *, threads: int = 1, report: Report | None = None
-) -> Float:
+def split_half(view: View, sides: NDArray[np.float32], *, threads: int = 1, report: Report | None = None) -> Float:
     """Return the discrepancy of each annotator with itself between two halves of its data, (R, A).
 
     Parameters
@@ -257,7 +255,9 @@ def swapped(
             both = np.stack([total[i] + moved, total[j] - moved])
             fits = priority.fit(both, prior=view.prior, start=(own[i] + own[j]) / 2, threads=threads)
             order, known = discrepancy.pair_orders(fits)
-            apart = discrepancy.distances((order[0][:, None], known[0][:, None]), (order[1][:, None], known[1][:, None]))
+            apart = discrepancy.distances(
+                (order[0][:, None], known[0][:, None]), (order[1][:, None], known[1][:, None])
+            )
             distance[piece, k] = apart[0][:, 0, 0]
             if report is not None:
                 report((start + (k + 1) / len(pairs) * step) / (len(exchange) + step))

@@ -103,9 +103,7 @@ class Votes:
         return Votes(self.probabilities[:, rows], self.minimum_mass)
 
 
-def decide(
-    probabilities: NDArray[np.float64], minimum_mass: float = DEFAULT_MINIMUM_MASS
-) -> NDArray[np.int8]:
+def decide(probabilities: NDArray[np.float64], minimum_mass: float = DEFAULT_MINIMUM_MASS) -> NDArray[np.int8]:
     """Turn answer probabilities into votes.
 
     "Neither" wins where it is strictly the largest; otherwise the vote is the sign of first minus second,

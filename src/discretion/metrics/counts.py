@@ -6,6 +6,7 @@ A figure under weights w is a ratio of w @ counts. The table is never copied, wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse
@@ -98,7 +99,7 @@ class Counter:
         self._planes = PrinciplePlanes.of(X, self._layout)
         self._states = self._planes.states()
         largest = int(np.bincount(units.codes, minlength=units.n).max())
-        self._kind = np.float32 if largest * units.n < _EXACT_SINGLE else np.float64
+        self._kind: type[np.floating] = np.float32 if largest * units.n < _EXACT_SINGLE else np.float64
 
     def principles(self) -> PrincipleCounts:
         """Count states and votes."""
@@ -172,7 +173,7 @@ def _cuts(starts: NDArray[np.intp], words: int) -> list[tuple[int, int]]:
     n = len(starts)
     edges = np.searchsorted(starts, np.arange(0, words, _WORDS_AT_ONCE))
     edges = np.unique(np.concatenate([[0], edges, [n]]))
-    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def soft_principles(plus: NDArray[np.float64], minus: NDArray[np.float64], units: Units) -> PrincipleCounts:

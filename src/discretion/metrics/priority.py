@@ -44,7 +44,9 @@ class Prior:
 
     def __post_init__(self) -> None:
         if self.kind not in ("gaussian", "pseudocount") or not 0 < self.scale < np.inf:
-            raise ValueError(f"the prior {self.kind!r}, {self.scale!r} is not gaussian or pseudocount with a positive scale")
+            raise ValueError(
+                f"the prior {self.kind!r}, {self.scale!r} is not gaussian or pseudocount with a positive scale"
+            )
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.scale:g}"
@@ -109,7 +111,7 @@ class Priority:
     @property
     def elo(self) -> NDArray[np.float64]:
         """Priorities on the Elo scale, centred on 0."""
-        return self.logits * ELO_PER_LOGIT
+        return np.asarray(self.logits * ELO_PER_LOGIT)
 
     @property
     def ranks(self) -> NDArray[np.float64]:
@@ -138,7 +140,7 @@ class Priority:
 
 
 def fit(
-    W: NDArray[np.floating],
+    W: NDArray[np.floating] | NDArray[np.integer],
     *,
     prior: Prior | None = None,
     start: NDArray[np.float64] | None = None,
@@ -167,7 +169,7 @@ def fit(
     """
     W = np.asarray(W, np.float64)
     batch, p = W.shape[:-2], W.shape[-1]
-    flat = W.reshape(-1, p, p)
+    flat: NDArray[np.float64] = W.reshape(-1, p, p).astype(np.float64, copy=False)
     begin = np.zeros((len(flat), p))
     if start is not None:
         begin[:] = np.nan_to_num(np.broadcast_to(start, (*batch, p)).reshape(-1, p), posinf=0.0, neginf=0.0)
@@ -262,10 +264,11 @@ def _newton(
     won = W.sum(axis=2)
     converged = np.zeros(len(W), bool)
     active = np.arange(len(W))
-    step = 0
+    steps = 0
     # Adding the indicator of the component makes the Hessian regular without moving the solution: the
     # gradient sums to zero over a component, so the step does too.
-    for step in range(1, _MAX_STEPS + 1):
+    while len(active) and steps < _MAX_STEPS:
+        steps += 1
         strength = np.exp(np.clip(w[active], -_RANGE, _RANGE))
         chance = strength[:, :, None] / (strength[:, :, None] + strength[:, None, :])
         expected = n[active] * chance
@@ -283,15 +286,13 @@ def _newton(
         done = (np.abs(move).max(axis=1) < _STEP_TOLERANCE) & level.all(axis=1)
         converged[active[done]] = True
         active = active[~done]
-        if not len(active):
-            break
     w -= (centre @ w[..., None])[..., 0]
-    return w, converged, step
+    return w, converged, steps
 
 
 def _solve(hessian: NDArray[np.float64], gradient: NDArray[np.float64]) -> NDArray[np.float64]:
     try:
-        return np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        return np.asarray(np.linalg.solve(hessian, gradient[..., None])[..., 0], np.float64)
     except np.linalg.LinAlgError:
         # One matrix of the batch is singular to working precision (a likelihood as flat as 1e-16): take the
         # least-norm steps instead. Such a fit keeps its slope, so it does not converge and is reported so.

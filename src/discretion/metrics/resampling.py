@@ -37,9 +37,7 @@ class Units:
     clusters: int
 
 
-def units(
-    n: int, clusters: NDArray[np.integer] | None, rng: np.random.Generator, *, at_most: int
-) -> Units:
+def units(n: int, clusters: NDArray[np.integer] | None, rng: np.random.Generator, *, at_most: int) -> Units:
     """Return the units of `n` comparisons: each comparison or cluster, or random blocks of equally many of them.
 
     Above `at_most` units, comparisons (whole clusters) are dealt at random into that many blocks. A bootstrap

@@ -40,9 +40,7 @@ def unit_wins(X: NDArray[np.int8], y: NDArray[np.int8]) -> scipy.sparse.csr_arra
     return scipy.sparse.csr_array((np.ones(len(row)), (row, pair)), shape=(n, p * p))
 
 
-def wins(
-    X: NDArray[np.int8], y: NDArray[np.int8], weights: NDArray[np.floating] | None = None
-) -> NDArray[np.float64]:
+def wins(X: NDArray[np.int8], y: NDArray[np.int8], weights: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
     """Return W_cc' = the weighted number of comparisons in which c is followed against c'.
 
     arXiv 2502.10441, definition of principle supremacy.
