@@ -79,13 +79,10 @@ def main() -> None:
     votes = np.array([[judged[i].get(p, 0) for p in principles] for i in ids], np.int64)
     lengths = np.array([(len(row["response_0"]), len(row["response_1"])) for row in comparisons], np.float64)
     # By name: the order of the constitution is the order of the columns of votes.
-    strengths = {
-        who: np.array([STRENGTHS[p][k] for p in principles], np.float64) for k, who in enumerate(ANNOTATORS)
-    }
+    strengths = {who: np.array([STRENGTHS[p][k] for p in principles], np.float64) for k, who in enumerate(ANNOTATORS)}
 
     chosen = {
-        who: [int(v) for v in choices(votes, strengths[who], AGAINST[who], stream(who))]
-        for who in ANNOTATORS[:4]
+        who: [int(v) for v in choices(votes, strengths[who], AGAINST[who], stream(who))] for who in ANNOTATORS[:4]
     }
     words = {1: "response_0", -1: "response_1", 0: "tie"}
     safety_team = zip(ids, (words[value] for value in chosen["safety_team"]), strict=True)
