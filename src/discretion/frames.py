@@ -130,11 +130,12 @@ def _games(
     part, whole = total[pair], total[pair] + total[flip]
     if not clustered:
         return part, whole, None, None, None
+    cross: Float
+    pieces: Float
     # With w the wins and l the losses of a unit: sum (w - s (w + l))² and sum (w + l)², from second moments.
     if isinstance(wins, np.ndarray):
         square = np.square(wins, dtype=np.float64).sum(axis=0)
-        cross = np.empty(len(pair))
-        pieces: Float = np.empty(len(pair))
+        cross, pieces = np.empty(len(pair)), np.empty(len(pair))
         for first in range(0, len(pair), 64):
             piece = slice(first, first + 64)
             w, m = (np.asarray(wins[:, at[piece]], np.float64) for at in (pair, flip))
@@ -144,8 +145,8 @@ def _games(
         sparse = wins.tocsc().astype(np.float64)
         square = np.asarray(sparse.multiply(sparse).sum(axis=0)).ravel()
         won, lost = sparse[:, pair], sparse[:, flip]
-        cross = np.asarray(won.multiply(lost).sum(axis=0)).ravel()
-        pieces = np.zeros(len(pair)) + np.diff((won + lost).tocsc().indptr)
+        cross = np.asarray(won.multiply(lost).sum(axis=0), np.float64).ravel()
+        pieces = np.bincount((won + lost).tocoo().col, minlength=len(pair)).astype(np.float64)
     share = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     concentration = square[pair] + square[flip] + 2 * cross
     spread = (1 - share) ** 2 * square[pair] + share**2 * square[flip] - 2 * share * (1 - share) * cross

@@ -99,6 +99,6 @@ def confounded(table: PreferenceTable) -> list[str]:
                     f"Order is confounded with {annotator.name}'s choice: {judge} was asked in one order only, and in "
                     f"{max(share, 1 - share):.0%} of those comparisons the response shown {place} is the one that "
                     f"{annotator.name} chose. A preference of {judge} for a position cannot be told from agreement "
-                    f"with {annotator.name}."
+                    f"with {annotator.name}; ask in both orders to tell them apart."
                 )
     return found

@@ -175,7 +175,7 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
         if path.suffix == ".csv":
             formula = pl.col(pl.String).str.contains(r"^[=+\-@\t\r]")
             frame.with_columns(
-                pl.when(formula).then(pl.lit("'") + pl.col(pl.String)).otherwise(pl.col(pl.String))
+                pl.when(formula).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)).name.keep()
             ).write_csv(part)
         elif path.suffix == ".jsonl":
             frame.write_ndjson(part)

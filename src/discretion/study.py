@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from discretion.comparison import Comparisons
@@ -24,7 +23,6 @@ from discretion.sources.oracle import load_oracle
 from discretion.sources.wide_table import load_wide_table
 from discretion.study_file import AnnotatorFile, StudyFile, find_study_files, nearest, read_study_file
 from discretion.table import Annotator, Exclusion, PreferenceTable
-from discretion.vote import MISSING
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def load_study(path: str | Path, *, annotators: Mapping[str, str] | None = None)
     for name, file in (annotators or {}).items():
         study = replace(study, table=_with_annotators(study.table, {name: _named_file(name, str(file))}))
     _check_reference(study, path)
-    return replace(study, warnings=(*study.warnings, *_order_warnings(study.table)))
+    return study
 
 
 def _assemble(parts: StudyFile) -> Study:
@@ -245,26 +243,3 @@ def _check_reference(study: Study, path: Path) -> None:
     if reference is not None and reference not in study.table.annotator_names:
         hint = nearest(str(reference), study.table.annotator_names)
         raise StudyError(f"{path}: settings.reference is {shown(reference)}, and no annotator is named so. {hint}")
-
-
-def _order_warnings(table: PreferenceTable) -> list[str]:
-    """Warn where the oracle's position bias looks just like agreement with an annotator."""
-    if table.oracle is None:
-        return []
-    order_0, order_1 = table.oracle.asked
-    if order_0.any() and order_1.any():
-        return []
-    shown_first = "first" if order_0.any() else "second"
-    warnings = []
-    for annotator in table.annotators:
-        labelled = annotator.values[annotator.values != MISSING]
-        if annotator.kind == "rater" or len(labelled) < 2 or labelled[0] == 0 or not np.all(labelled == labelled[0]):
-            continue
-        choice = "first" if labelled[0] > 0 else "second"
-        letter = "A" if choice == shown_first else "B"
-        warnings.append(
-            f"The oracle was asked in one order only, and the response that {annotator.name} chose was "
-            f"always shown as {letter}: a habit of the oracle to answer {letter} cannot be told from "
-            f"agreement with {annotator.name}. Ask the oracle in both orders to tell them apart."
-        )
-    return warnings

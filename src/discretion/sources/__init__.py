@@ -1,0 +1,1 @@
+"""Files, folders and downloads that become comparisons, votes and whole studies."""

@@ -1,0 +1,157 @@
+"""An oracle's principle-specific preferences, joined to the comparisons of a study.
+
+Three layouts are told apart by their columns: no description is needed, and what fits none is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from discretion.constitution import Constitution
+from discretion.errors import ColumnError, IdError, shown
+from discretion.sources.columns import (
+    ID_COLUMNS,
+    VALUE_COLUMNS,
+    keys,
+    listed,
+    pick,
+    refuse_duplicates,
+    require,
+    rows_of,
+    votes,
+)
+from discretion.sources.files import read_frame
+from discretion.sources.judgements import ProbabilityColumns, place_probabilities
+from discretion.table import Exclusion
+from discretion.vote import DEFAULT_MINIMUM_MASS, MISSING, Votes
+
+PRINCIPLE_COLUMNS = ("principle_id", "principle")
+
+
+@dataclass(frozen=True, slots=True)
+class OracleLoaded:
+    """What an oracle's file holds.
+
+    Parameters
+    ----------
+    X : int8 (N, P)
+        +1 the first response, -1 the second, 0 indifferent, `MISSING`.
+    votes : Votes, optional
+        The raw probabilities (2, N, P, 3), where the file has them.
+    exclusions : tuple of Exclusion
+    """
+
+    X: NDArray[np.int8]
+    votes: Votes | None
+    exclusions: tuple[Exclusion, ...]
+
+
+def load_oracle(
+    path: str | Path,
+    ids: pl.Series,
+    constitution: Constitution,
+    *,
+    minimum_mass: float = DEFAULT_MINIMUM_MASS,
+) -> OracleLoaded:
+    """Load an oracle's file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file of rows in one of three layouts. *Probabilities*: comparison (`id`, `comparison`, `row_id`, …),
+        principle (number, short name or wording), `prob_A`, `prob_B`, `prob_NA` as presented, and `order`,
+        where 1 (or "1,0") means that the responses were swapped. *Values*: comparison, principle and a vote
+        in terms of the responses. *Wide*: comparison and a column of votes for each principle's short name.
+    ids : polars.Series (N,)
+        The ids of the comparisons.
+    constitution : Constitution
+    minimum_mass : float
+        Judgements with less probability on the answers have failed, and are counted.
+
+    Raises
+    ------
+    ReadError, ColumnError, IdError, VoteError
+    """
+    frame = read_frame(path)
+    id_column = require(frame, ID_COLUMNS, "the comparisons' ids", path)
+    rows, notes = rows_of(keys(frame, id_column, path), ids, path, source="oracle")
+    if {"prob_A", "prob_B"} <= set(frame.columns):
+        principles = _principles(frame, constitution, path)
+        columns = ProbabilityColumns("prob_A", "prob_B", pick(frame, ("prob_NA",)))
+        judged, more = place_probabilities(
+            frame,
+            columns,
+            rows=rows,
+            principles=principles,
+            shape=(ids.len(), len(constitution)),
+            ids=ids,
+            minimum_mass=minimum_mass,
+            path=path,
+            source="oracle",
+        )
+        X, raw = judged.reconciled(), judged
+        asked = raw.asked.any(axis=(0, 1))
+        notes += more
+    else:
+        X, asked = _values(frame, id_column, rows, ids.len(), constitution, path)
+        raw = None
+    for position in np.flatnonzero(~asked):
+        name = constitution.names[int(position)]
+        notes.append(Exclusion("oracle", f"principle {shown(name)} has no judgement", ids.len()))
+    return OracleLoaded(X, raw, tuple(notes))
+
+
+def _principles(frame: pl.DataFrame, constitution: Constitution, path: str | Path) -> NDArray[np.int64]:
+    """Return the position of each row's principle in the constitution."""
+    column = require(frame, PRINCIPLE_COLUMNS, "the principles", path)
+    named = keys(frame, column, path)
+    positions: dict[str, int] = {}
+    for name in named.unique().to_list():
+        try:
+            positions[name] = constitution.index(name.strip().removesuffix(".0"))
+        except IdError as error:
+            raise IdError(
+                error.problem,
+                expected=error.expected,
+                remedy="Audit with the constitution that the oracle was asked about.",
+                path=path,
+                row=int((named == name).arg_max() or 0) + 1,
+                column=column,
+            ) from None
+    return named.replace_strict(positions, return_dtype=pl.Int64).to_numpy()
+
+
+def _values(
+    frame: pl.DataFrame,
+    id_column: str,
+    rows: NDArray[np.int64],
+    n: int,
+    constitution: Constitution,
+    path: str | Path,
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    X = np.full((n, len(constitution)), MISSING, np.int8)
+    there = np.flatnonzero(rows >= 0)
+    value_column = pick(frame, VALUE_COLUMNS)
+    if value_column is not None and pick(frame, PRINCIPLE_COLUMNS) is not None:
+        principles = _principles(frame, constitution, path)
+        values = votes(frame, value_column, path)
+        refuse_duplicates((rows * len(constitution) + principles)[there], there, path, "comparison and principle")
+        X[rows[there], principles[there]] = values[there]
+    else:
+        named = [name for name in constitution.names if name in frame.columns and name != id_column]
+        if not named:
+            raise ColumnError(
+                f"has the columns {listed(frame.columns)}.",
+                expected="prob_A, prob_B, prob_NA with principle_id; or principle and value; or a column for "
+                f"each principle ({listed(constitution.names, 4)})",
+                path=path,
+            )
+        refuse_duplicates(rows[there], there, path, "comparison")
+        for name in named:
+            X[rows[there], constitution.names.index(name)] = votes(frame, name, path)[there]
+    return X, (X != MISSING).any(axis=0)
