@@ -12,22 +12,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 import discretion
 from discretion import baselines as null
 from discretion import frames, habits
 from discretion.comparison import Comparisons
+from discretion.contrasts import differences_frame, floor_frame, swap_tests, with_tests
 from discretion.errors import DataError, EmptyError, shown
 from discretion.metrics import resampling
 from discretion.metrics.counts import block_limit
 from discretion.metrics.discrepancy import distances, pair_orders
 from discretion.metrics.priority import Prior, Priority
-from discretion.metrics.resampling import Units
 from discretion.raters import raters_frame
+from discretion.readings import readings_frame
 from discretion.table import PreferenceTable
-from discretion.view import Replicates, View, replicate, split_half, swapped
-from discretion.vote import MISSING, decide, expected
+from discretion.view import Replicates, View, replicate, split_half
 
 Progress = Callable[[str, float], None]
 """Told the stage of the work and how much of that stage is done, from 0 to 1."""
@@ -227,7 +226,7 @@ def audit(
     distance, pairs = distances(pair_orders(point))
     sides = resampling.halves(rng["halves"], splits, units.n)
     floors = split_half(main, sides, threads=threads, report=lambda d: say("noise floor", d))
-    tests = _swap_tests(table, labels, main, units, swaps, rng["coins"], threads, lambda d: say("label swaps", d))
+    tests = swap_tests(table, labels, main, units, swaps, rng["coins"], threads, lambda d: say("label swaps", d))
     found = list(warnings) + _warnings(table, main, point, drawn, names)
     return Audit(
         name=name,
@@ -252,17 +251,27 @@ def audit(
         arbitrariness=frames.arbitrariness_frame(main, drawn, names),
         supremacy=frames.supremacy_frame(main, drawn, principles, names),
         priority=frames.priority_frame(point, drawn, principles, names),
-        discrepancy=_with_tests(frames.discrepancy_frame(distance, pairs, drawn, names), tests[0], floors, names),
-        floor=_floor_frame(floors, names),
-        differences=_differences(main, drawn, names, tests[1]),
-        views=_views(table, ranked_names=names, labels=labels, units=units, weights=weights, where=where, prior=prior,
-                     confidences=confidences, threads=threads, say=say),
+        discrepancy=with_tests(frames.discrepancy_frame(distance, pairs, drawn, names), tests[0], floors, names),
+        floor=floor_frame(floors, names),
+        differences=differences_frame(main, drawn, names, tests[1]),
+        views=readings_frame(
+            table,
+            ranked_names=names,
+            labels=labels,
+            units=units,
+            weights=weights,
+            where=where,
+            prior=prior,
+            confidences=confidences,
+            threads=threads,
+            report=lambda done: say("other readings of the votes", done),
+        ),
         baselines=null.baselines_frame(table, names, labels, reference, prior, rng["baselines"], threads=threads),
         habits=habits.habits_frame(table),
         raters=raters_frame(table, point, where, prior, threads=threads),
         warnings=tuple(found),
         comparisons=comparisons,
-    )  # fmt: skip
+    )
 
 
 def _reference(table: PreferenceTable, names: list[str], wanted: str | None) -> str:
@@ -275,198 +284,6 @@ def _reference(table: PreferenceTable, names: list[str], wanted: str | None) -> 
             )
         return wanted
     return "human" if "human" in names else names[0] if names else ""
-
-
-def _swap_tests(
-    table: PreferenceTable,
-    labels: list[NDArray[np.int8]],
-    main: View,
-    units: Units,
-    swaps: int,
-    rng: np.random.Generator,
-    threads: int,
-    report: Callable[[float], None],
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Test every two annotators for the same discretion, on the comparisons that both have labelled."""
-    first, second = np.triu_indices(len(labels), 1)
-    shape = len(first)
-    common = np.zeros(shape, np.int64)
-    on_common, p_distance, p_difference, null_mean = (np.full(shape, np.nan) for _ in range(4))
-    coins = resampling.coins(rng, swaps, units.n)
-    masks = [y != MISSING for y in labels]
-    shared: list[int] = []
-    for k, (i, j) in enumerate(zip(first, second, strict=True)):
-        both = masks[i] & masks[j]
-        common[k] = int(both.sum())
-        if not swaps or not common[k]:
-            continue
-        if np.array_equal(both, masks[i]) and np.array_equal(both, masks[j]):
-            shared.append(k)
-            continue
-        pair = [np.where(both, labels[at], MISSING).astype(np.int8) for at in (i, j)]
-        found = swapped(View.hard(table.X, pair, units, main.prior), [(0, 1)], coins, threads=threads)
-        _judge(found, [k], on_common, null_mean, p_distance, p_difference)
-    if shared:
-        pairs = [(int(first[k]), int(second[k])) for k in shared]
-        found = swapped(main, pairs, coins, threads=threads, report=report)
-        _judge(found, shared, on_common, null_mean, p_distance, p_difference)
-    keep = {"common": common}
-    return (
-        pl.DataFrame(
-            {
-                **keep,
-                "common_estimate": on_common,
-                "null_mean": null_mean,
-                "p_value": p_distance,
-                "q_value": resampling.false_discovery(p_distance),
-            }
-        ),
-        pl.DataFrame({**keep, "p_value": p_difference, "q_value": resampling.false_discovery(p_difference)}),
-    )
-
-
-def _judge(
-    found: tuple[NDArray[np.float64], NDArray[np.float64]],
-    at: list[int],
-    on_common: NDArray[np.float64],
-    null_mean: NDArray[np.float64],
-    p_distance: NDArray[np.float64],
-    p_difference: NDArray[np.float64],
-) -> None:
-    """Write what the label swaps say of some pairs to the places of those pairs."""
-    distance, difference = found
-    on_common[at] = distance[0]
-    p_distance[at] = resampling.permutation_p_value(distance[0], distance[1:])
-    p_difference[at] = resampling.permutation_p_value(np.abs(difference[0]), np.abs(difference[1:]))
-    null_mean[at] = resampling.mean_and_sd(distance[1:])[0]
-
-
-def _with_tests(
-    frame: pl.DataFrame, tests: pl.DataFrame, floors: NDArray[np.float64], names: list[str]
-) -> pl.DataFrame:
-    """Add to each discrepancy its noise floor (the larger of the two annotators') and its test."""
-    mean = resampling.mean_and_sd(floors)[0] if len(floors) else np.full(len(names), np.nan)
-    first, second = np.triu_indices(len(names), 1)
-    floor = np.fmax(mean[first], mean[second])
-    return pl.concat([frame.with_columns(pl.Series("floor", floor, dtype=pl.Float64)), tests], how="horizontal")
-
-
-def _floor_frame(floors: NDArray[np.float64], names: list[str]) -> pl.DataFrame:
-    if not len(floors):
-        gone = {c: np.full(len(names), np.nan) for c in ("mean", "sd", "low", "high")}
-        return pl.DataFrame({"annotator": pl.Series(names, dtype=pl.String), **gone, "splits": [0] * len(names)})
-    mean, sd, count = resampling.mean_and_sd(floors)
-    low, high = resampling.percentile_interval(floors)
-    return pl.DataFrame({"annotator": names, "mean": mean, "sd": sd, "low": low, "high": high, "splits": count})
-
-
-def _differences(main: View, drawn: Replicates, names: list[str], tests: pl.DataFrame) -> pl.DataFrame:
-    """Differences in arbitrariness between every two annotators, from paired replicates."""
-    first, second = np.triu_indices(len(names), 1)
-    against = np.array([a.against[:, 0].sum() for a in main.annotators])
-    decided = np.array([a.decided[:, 0].sum() for a in main.annotators])
-    share = np.divide(against, decided, out=np.full(len(names), np.nan), where=decided > 0)
-    gap = drawn.arbitrariness[:, first, 0] - drawn.arbitrariness[:, second, 0]
-    if len(gap):
-        _, sd, _ = resampling.mean_and_sd(gap)
-        low, high = resampling.percentile_interval(gap)
-    else:
-        sd, low, high = (np.full(len(first), np.nan) for _ in range(3))
-    label = np.asarray(names)
-    frame = pl.DataFrame(
-        {
-            "annotator": label[first] if len(first) else [],
-            "other": label[second] if len(first) else [],
-            "estimate": share[first] - share[second],
-            "se": sd,
-            "low": low,
-            "high": high,
-        },
-        schema_overrides={"annotator": pl.String, "other": pl.String},
-    )
-    return pl.concat([frame, tests], how="horizontal")
-
-
-def _views(
-    table: PreferenceTable,
-    *,
-    ranked_names: list[str],
-    labels: list[NDArray[np.int8]],
-    units: Units,
-    weights: NDArray[np.float32],
-    where: int | None,
-    prior: Prior | None,
-    confidences: Sequence[float],
-    threads: int,
-    say: Progress,
-) -> pl.DataFrame:
-    """Headline figures under other readings of the votes."""
-    makers: dict[str, Callable[[], View]] = {}
-    oracle = table.oracle
-    by_order = _labels_by_order(table, labels)
-    oracle_orders = oracle.values() if oracle is not None and oracle.both_orders else None
-    if oracle_orders is not None or by_order is not None:
-        for k in (0, 1):
-            X = table.X if oracle_orders is None else oracle_orders[k]
-            y = labels if by_order is None else by_order[k]
-            makers[f"order {k}"] = lambda X=X, y=y: View.hard(X, y, units, prior)  # type: ignore[misc]
-    if oracle is not None:
-        plus, minus = expected(oracle.probabilities, oracle.minimum_mass)
-        makers["soft votes"] = lambda: View.soft(plus, minus, labels, units, prior)
-        confidence = oracle.confidence
-        for least in confidences:
-            X = np.where(confidence >= least, table.X, MISSING).astype(np.int8)
-            makers[f"confidence at least {least:g}"] = lambda X=X: View.hard(X, labels, units, prior)  # type: ignore[misc]
-    parts = []
-    for k, (view_name, make) in enumerate(makers.items()):
-        say("other readings of the votes", k / len(makers))
-        parts.append(_headlines(view_name, make(), weights, ranked_names, where, threads))
-    return pl.concat(parts) if parts else pl.DataFrame()
-
-
-def _labels_by_order(
-    table: PreferenceTable, labels: list[NDArray[np.int8]]
-) -> tuple[list[NDArray[np.int8]], list[NDArray[np.int8]]] | None:
-    """Return the labels in each order, where a judge was asked in both; other annotators keep theirs."""
-    ranked = [a for a in table.annotators if a.kind != "rater"]
-    if not any(a.votes is not None and a.votes.both_orders for a in ranked):
-        return None
-    orders: tuple[list[NDArray[np.int8]], list[NDArray[np.int8]]] = ([], [])
-    for annotator, y in zip(ranked, labels, strict=True):
-        votes = annotator.votes
-        for k in (0, 1):
-            asked_both = votes is not None and votes.both_orders
-            orders[k].append(decide(votes.probabilities[k], votes.minimum_mass) if votes and asked_both else y)
-    return orders
-
-
-def _headlines(
-    view_name: str, view: View, weights: NDArray[np.float32], names: list[str], where: int | None, threads: int
-) -> pl.DataFrame:
-    point = view.priorities(threads)
-    drawn = replicate(view, weights, start=point.within, threads=threads)
-    distance, pairs = distances(pair_orders(point))
-    columns = ("estimate", "se", "low", "high", "bootstrap_mean", "n")
-    states = frames.states_frame(view, drawn).select(
-        pl.col("state").alias("figure"), pl.lit(None, pl.String).alias("annotator"), *columns
-    )
-    parts = [states]
-    if names:
-        parts.append(
-            frames.arbitrariness_frame(view, drawn, names).select(
-                pl.concat_str(pl.lit("arbitrariness, "), "rule").alias("figure"), "annotator", *columns
-            )
-        )
-    if where is not None and len(names) > 1:
-        reference = names[where]
-        between = frames.discrepancy_frame(distance, pairs, drawn, names).filter(
-            (pl.col("annotator") == reference) | (pl.col("other") == reference)
-        )
-        who = pl.when(pl.col("annotator") == reference).then("other").otherwise("annotator").alias("annotator")
-        parts.append(
-            between.rename({"pairs": "n"}).select(pl.lit(f"discrepancy to {reference}").alias("figure"), who, *columns)
-        )
-    return pl.concat(parts).select(pl.lit(view_name).alias("view"), pl.all())
 
 
 def _warnings(table: PreferenceTable, main: View, point: Priority, drawn: Replicates, names: list[str]) -> list[str]:

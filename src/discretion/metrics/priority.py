@@ -20,6 +20,7 @@ TIE = 1e-8
 """Priorities closer than this, in logits, are tied: far above rounding, far below anything data can tell."""
 
 _STEP_TOLERANCE = 1e-7  # the last Newton step; convergence is quadratic, so the error after it is its square
+_SLOPE_TOLERANCE = 1e-3  # logits that each priority by itself could still move by
 _MAX_STEPS = 200
 _CHUNK_ELEMENTS = 1 << 18  # numbers in one batch of matrices: they stay in the second-level cache
 _RANGE = 300.0  # logits; exp stays finite
@@ -275,14 +276,16 @@ def _newton(
         gradient = won[active] - expected @ ones - ridge * w[active]
         curvature = expected * chance.transpose(0, 2, 1)
         hessian = member[active] - curvature
-        hessian[:, diagonal, diagonal] += curvature @ ones + ridge
+        own = curvature @ ones + ridge
+        hessian[:, diagonal, diagonal] += own
         # A principle alone in its component, under no prior, has nothing to solve: its row is the identity.
         move = _solve(hessian, gradient)
         width = move.max(axis=1) - move.min(axis=1)
         length = np.divide(np.log1p(width), width, out=np.ones_like(width), where=width > 1e-3)
         w[active] += length[:, None] * move
-        # A step is also short where `_solve` could not see the slope: a true one leaves no more slope than this.
-        level = np.abs(gradient) <= _STEP_TOLERANCE * (n[active].sum(axis=2) + ridge)
+        # A step is also short where the likelihood is too flat for `_solve` to see its slope (odds of 1e16): a
+        # true one of this length leaves far less slope. Without this, the point where rounding wins is a result.
+        level = np.abs(gradient) <= _SLOPE_TOLERANCE * own
         done = (np.abs(move).max(axis=1) < _STEP_TOLERANCE) & level.all(axis=1)
         converged[active[done]] = True
         active = active[~done]
