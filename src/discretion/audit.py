@@ -93,7 +93,7 @@ class Audit:
     discrepancy : annotator, other, estimate, se, low, high, bootstrap_mean, pairs, floor, p_value, q_value, …
     floor : annotator, mean, sd, low, high: the discrepancy of an annotator with itself
     differences : annotator, other, estimate, se, low, high, p_value, q_value: arbitrariness, paired
-    views : view, figure, annotator …: headline figures under other readings of the votes
+    views : view, figure, annotator, other, principle, over …: every figure under other readings of the votes
     baselines : baseline, figure, annotator, mean, sd
     habits : who, habit …: position and length
     raters : annotator, …: the raters of long tables
@@ -260,7 +260,6 @@ def audit(
             labels=labels,
             units=units,
             weights=weights,
-            where=where,
             prior=prior,
             confidences=confidences,
             threads=threads,

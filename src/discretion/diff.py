@@ -244,7 +244,7 @@ def _compare(
             gap = replicates[1] - replicates[0]
             change = float(np.subtract(values[1], values[0]))
         _, sd, _ = resampling.mean_and_sd(gap[:, None])
-        bounds = resampling.corrected_interval(gap[:, None], np.array([change]))
+        bounds = resampling.envelope_interval(gap[:, None], np.array([change]))
         low, high = (NAN, NAN) if np.isnan(change) else (float(bounds[0][0]), float(bounds[1][0]))
         verdict = "undefined" if np.isnan(change) or np.isnan(low) else "no difference seen"
         if low > 0 or high < 0:

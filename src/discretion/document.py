@@ -17,7 +17,7 @@ from discretion.audit import FRAMES, Audit
 
 
 def audit_document(audit: Audit) -> dict[str, Any]:
-    """Return everything an audit holds but the table and the texts."""
+    """Return all that an audit holds but the table, the texts, and supremacies under other readings."""
     return {
         "name": audit.name,
         "settings": asdict(audit.settings),
@@ -33,6 +33,8 @@ def audit_document(audit: Audit) -> dict[str, Any]:
         "warnings": list(audit.warnings),
         "exclusions": [asdict(e) for e in audit.table.exclusions],
         **{name: records(getattr(audit, name)) for name in FRAMES},
+        # One number for every pair of principles, annotator and reading: a saved audit has them.
+        "views": records(audit.views.filter(pl.col("figure") != "supremacy") if audit.views.width else audit.views),
     }
 
 

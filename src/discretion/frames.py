@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from discretion.metrics.counts import RESPONSES, RULES, STATES, Sums
 from discretion.metrics.priority import ELO_PER_LOGIT, Priority
 from discretion.metrics.resampling import (
-    corrected_interval,
+    envelope_interval,
     mean_and_sd,
     percentile_interval,
     share_interval,
@@ -209,7 +209,7 @@ def discrepancy_frame(
     """Discrepancy between every two annotators: annotator, other, estimate, se, low, high, bootstrap_mean, pairs.
 
     `se` is the standard deviation and `bootstrap_mean` the mean of the replicates (the published form); the
-    interval is the bias-corrected percentile interval.
+    interval holds both the percentile and the bias-corrected percentile interval.
     """
     first, second = np.triu_indices(len(annotators), 1)
     estimate = distance[first, second]
@@ -217,7 +217,7 @@ def discrepancy_frame(
     if replicates is not None and len(replicates.distance):
         drawn = replicates.distance[:, first, second]
         mean, sd, _ = mean_and_sd(drawn)
-        low, high = corrected_interval(drawn, estimate)
+        low, high = envelope_interval(drawn, estimate)
         undefined = np.isnan(estimate)
         values |= {"se": sd, "low": np.where(undefined, np.nan, low), "high": np.where(undefined, np.nan, high)}
         values["bootstrap_mean"] = mean

@@ -1,4 +1,4 @@
-"""The headline figures under other readings of the votes: either order, soft, or only the confident ones.
+"""Every figure under other readings of the votes: either order, soft, or only the confident ones.
 
 Each reading is counted and resampled anew with the same weights, so that readings are compared pair by pair.
 """
@@ -27,13 +27,16 @@ def readings_frame(
     labels: list[NDArray[np.int8]],
     units: Units,
     weights: NDArray[np.float32],
-    where: int | None,
     prior: Prior | None,
     confidences: Sequence[float],
     threads: int,
     report: Callable[[float], None],
 ) -> pl.DataFrame:
-    """Headline figures under other readings of the votes."""
+    """Return every figure under other readings of the votes.
+
+    Columns: view, figure (a state, "arbitrariness, rule", a response, "supremacy", "priority" in logits,
+    "discrepancy"), annotator, other, principle, over, estimate, se, low, high, bootstrap_mean, n.
+    """
     makers: dict[str, Callable[[], View]] = {}
     oracle = table.oracle
     by_order = _labels_by_order(table, labels)
@@ -53,7 +56,7 @@ def readings_frame(
     parts = []
     for k, (view_name, make) in enumerate(makers.items()):
         report(k / len(makers))
-        parts.append(_headlines(view_name, make(), weights, ranked_names, where, threads))
+        parts.append(_figures(view_name, make(), weights, table.constitution.names, ranked_names, threads))
     return pl.concat(parts) if parts else pl.DataFrame()
 
 
@@ -73,30 +76,42 @@ def _labels_by_order(
     return orders
 
 
-def _headlines(
-    view_name: str, view: View, weights: NDArray[np.float32], names: list[str], where: int | None, threads: int
+def _figures(
+    view_name: str,
+    view: View,
+    weights: NDArray[np.float32],
+    principles: Sequence[str],
+    names: list[str],
+    threads: int,
 ) -> pl.DataFrame:
     point = view.priorities(threads)
     drawn = replicate(view, weights, start=point.within, threads=threads)
     distance, pairs = distances(pair_orders(point))
-    columns = ("estimate", "se", "low", "high", "bootstrap_mean", "n")
-    states = frames.states_frame(view, drawn).select(
-        pl.col("state").alias("figure"), pl.lit(None, pl.String).alias("annotator"), *columns
-    )
-    parts = [states]
+    parts = [_tidy(frames.states_frame(view, drawn), pl.col("state"))]
     if names:
-        parts.append(
-            frames.arbitrariness_frame(view, drawn, names).select(
-                pl.concat_str(pl.lit("arbitrariness, "), "rule").alias("figure"), "annotator", *columns
-            )
-        )
-    if where is not None and len(names) > 1:
-        reference = names[where]
-        between = frames.discrepancy_frame(distance, pairs, drawn, names).filter(
-            (pl.col("annotator") == reference) | (pl.col("other") == reference)
-        )
-        who = pl.when(pl.col("annotator") == reference).then("other").otherwise("annotator").alias("annotator")
-        parts.append(
-            between.rename({"pairs": "n"}).select(pl.lit(f"discrepancy to {reference}").alias("figure"), who, *columns)
-        )
+        arbitrariness = frames.arbitrariness_frame(view, drawn, names)
+        responses = frames.responses_frame(view, principles, names)
+        supremacy = frames.supremacy_frame(view, drawn, principles, names)
+        priority = frames.priority_frame(point, drawn, principles, names).rename({"logit": "estimate", "games": "n"})
+        between = frames.discrepancy_frame(distance, pairs, drawn, names).rename({"pairs": "n"})
+        parts += [
+            _tidy(arbitrariness, pl.concat_str(pl.lit("arbitrariness, "), "rule")),
+            _tidy(responses, pl.col("response")),
+            _tidy(supremacy, pl.lit("supremacy")),
+            _tidy(priority, pl.lit("priority")),
+            _tidy(between, pl.lit("discrepancy")),
+        ]
     return pl.concat(parts).select(pl.lit(view_name).alias("view"), pl.all())
+
+
+def _tidy(frame: pl.DataFrame, figure: pl.Expr) -> pl.DataFrame:
+    """Bring any frame of figures to the same columns."""
+    keys = [
+        pl.col(key) if key in frame.columns else pl.lit(None, pl.String).alias(key)
+        for key in ("annotator", "other", "principle", "over")
+    ]
+    values = [
+        pl.col(value) if value in frame.columns else pl.lit(float("nan")).alias(value)
+        for value in ("estimate", "se", "low", "high", "bootstrap_mean", "n")
+    ]
+    return frame.select(figure.alias("figure"), *keys, *values)

@@ -87,6 +87,13 @@ def summary(audit: Audit) -> Iterable[RenderableType]:
         yield section(f"What {plain(audit.settings.reference, 30)} follows when principles clash", _supremacies(audit))
     if audit.views.height:
         yield section("The same under other readings of the oracle", _views(audit))
+    habits = _habits(audit)
+    if habits is not None:
+        yield section(
+            "Habits, % of judgements",
+            habits,
+            "Same verdict, or the response shown first or second in both orders (position bias); prefers the longer.",
+        )
     if audit.raters.height:
         yield section("Single raters", _raters(audit))
     notes = _notes(audit)
@@ -158,18 +165,20 @@ def _arbitrariness(audit: Audit) -> Table:
             percent(several["estimate"], 2 if 0 < several["estimate"] < 0.01 else 1),
             interval(several["low"], several["high"]),
         )
-    shuffled = audit.baselines.filter(
-        (pl.col("baseline") == "shuffled annotator") & (pl.col("figure") == "arbitrariness")
-    )["mean"]
-    if shuffled.len():
-        low, high = shuffled.fill_nan(None).min(), shuffled.fill_nan(None).max()
-        if isinstance(low, float) and isinstance(high, float):
-            table.add_row(Text("labels shuffled", style="dim"), Text(_span(low, high), style="dim"), "", "", "", "")
+    for title, value in _baselines(audit, "arbitrariness"):
+        table.add_row(Text(title, style="dim"), Text(value, style="dim"), "", "", "", "")
     return table
 
 
-def _span(low: float, high: float) -> str:
-    return percent(low) if high - low < 0.0005 else f"{100 * low:.0f}–{100 * high:.0f}"
+def _baselines(audit: Audit, figure: str) -> list[tuple[str, str]]:
+    """Return what a figure would be with nothing to find, for the foot of its table."""
+    found = []
+    for baseline, title in (("shuffled annotator", "labels shuffled"), ("length", "longer is better")):
+        mean = audit.baselines.filter((pl.col("baseline") == baseline) & (pl.col("figure") == figure))["mean"]
+        low, high = mean.fill_nan(None).min(), mean.fill_nan(None).max()
+        if isinstance(low, float) and isinstance(high, float):
+            found.append((title, percent(low) if high - low < 0.0005 else f"{100 * low:.0f}–{100 * high:.0f}"))
+    return found
 
 
 def _discrepancy(audit: Audit) -> Table:
@@ -193,6 +202,8 @@ def _discrepancy(audit: Audit) -> Table:
             probability(row["p_value"]),
             probability(row["q_value"]),
         )
+    for title, value in _baselines(audit, f"discrepancy to {reference}"):
+        table.add_row(Text(title, style="dim"), Text(value, style="dim"), "", "", "", "", "", "")
     return table
 
 
@@ -262,6 +273,23 @@ def _views(audit: Audit) -> Table:
         value = dict(zip(part["figure"], part["estimate"], strict=True))
         arb = part.filter((pl.col("figure") == f"arbitrariness, {RULES[0]}") & (pl.col("annotator") == reference))
         table.add_row(name, *(percent(value[s]) for s in STATES), percent(arb["estimate"][0]) if arb.height else "–")
+    return table
+
+
+def _habits(audit: Audit) -> Table | None:
+    frame = audit.habits.filter(pl.col("who").str.starts_with("oracle: ").not_() & (pl.col("n") > 0))
+    if not frame.height:
+        return None
+    names = ("same verdict in both orders", "first shown in both orders", "second shown in both orders")
+    columns = (*names, "prefers the longer response")
+    table = table_of(
+        ("", "l"), ("same verdict", "r"), ("first", "r"), ("second", "r"), ("the longer", "r"), ("95 %", "r")
+    )
+    for who in frame["who"].unique(maintain_order=True):
+        rows = {r["habit"]: r for r in frame.filter(pl.col("who") == who).iter_rows(named=True)}
+        shares = (percent(rows[c]["estimate"]) if c in rows else "" for c in columns)
+        longer = rows.get(columns[-1])
+        table.add_row(Text(plain(who, 20)), *shares, interval(longer["low"], longer["high"]) if longer else "")
     return table
 
 

@@ -165,6 +165,20 @@ def corrected_interval(
     return np.fmin(low, estimate), np.fmax(high, estimate)
 
 
+def envelope_interval(
+    replicates: NDArray[np.float64], estimate: NDArray[np.float64], *, level: float = LEVEL
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the interval that holds both the percentile and the bias-corrected one, along the first axis.
+
+    For discrepancies, which are far from normal and which resampling pushes upwards: in simulations with a known
+    truth the bias-corrected interval alone covered 83 to 93 %, the percentile one alone missed truths near 0, and
+    this one covered 99 %.
+    """
+    low, high = percentile_interval(replicates, level=level)
+    low_corrected, high_corrected = corrected_interval(replicates, estimate, level=level)
+    return np.fmin(low, low_corrected), np.fmax(high, high_corrected)
+
+
 def _order_statistic(replicates: NDArray[np.float64], share: NDArray[np.float64] | float) -> NDArray[np.float64]:
     ordered = np.sort(replicates, axis=0)  # NaN goes last
     count = (~np.isnan(replicates)).sum(axis=0)
