@@ -26,7 +26,7 @@ def habits_frame(table: PreferenceTable) -> pl.DataFrame:
 
     The oracle stands as "oracle" (over all principles) and "oracle: principle".
     """
-    rows: list[tuple[str, str, float, float]] = []
+    rows: list[_Habit] = []
     longer = length_votes(table)
     if table.oracle is not None and table.oracle.both_orders:
         values = table.oracle.values()
@@ -45,31 +45,47 @@ def habits_frame(table: PreferenceTable) -> pl.DataFrame:
             rows += _positions(annotator.name, votes.values())
         if longer is not None:
             rows.append(_longer(annotator.name, annotator.dense(len(table)), longer))
-    count = np.array([r[2] for r in rows], np.float64)
-    n = np.array([r[3] for r in rows], np.float64)
-    se, low, high = share_interval(count, n)
-    estimate = np.divide(count, n, out=np.full(len(rows), np.nan), where=n > 0)
-    who = pl.Series("who", [r[0] for r in rows], dtype=pl.String)
-    habit = pl.Series("habit", [r[1] for r in rows], dtype=pl.String)
-    shares = {"estimate": estimate, "se": se, "low": low, "high": high, "count": count, "n": n}
-    return pl.DataFrame([who, habit]).with_columns([pl.Series(k, v, dtype=pl.Float64) for k, v in shares.items()])
+    names = ("who", "habit", "estimate", "se", "low", "high", "count", "n")
+    kinds = (pl.String, pl.String, *[pl.Float64] * 6)
+    return pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
 
 
-def _positions(who: str, values: NDArray[np.int8]) -> list[tuple[str, str, float, float]]:
+_Habit = tuple[str, str, float, float, float, float, float, float]
+
+
+def _habit(who: str, habit: str, does: NDArray[np.bool_], could: NDArray[np.bool_]) -> _Habit:
+    """Return a row from bool (N,), or (N, P): an oracle's votes on one comparison are one cluster."""
+    part, whole = float((does & could).sum()), float(could.sum())
+    if could.ndim == 1:
+        bounds = share_interval(np.array(part), np.array(whole))
+    else:
+        each, asked = (does & could).sum(axis=1), could.sum(axis=1)
+        share = part / whole if whole else 0.0
+        bounds = share_interval(
+            np.array(part),
+            np.array(whole),
+            spread=np.array(((each - share * asked) ** 2).sum()),
+            concentration=np.array((asked.astype(np.float64) ** 2).sum()),
+            pieces=np.array(float((asked > 0).sum())),
+        )
+    se, low, high = (float(value) for value in bounds)
+    return who, habit, part / whole if whole else float("nan"), se, low, high, part, whole
+
+
+def _positions(who: str, values: NDArray[np.int8]) -> list[_Habit]:
     """Count verdicts that both orders give, from votes int8 (2, …) in terms of the responses."""
+    first, second = values
     both = (values != MISSING).all(axis=0)
-    a, b = values[0][both], values[1][both]
-    n = float(len(a))
     return [
-        (who, "same verdict in both orders", float((a == b).sum()), n),
-        (who, "first shown in both orders", float(((a == 1) & (b == -1)).sum()), n),
-        (who, "second shown in both orders", float(((a == -1) & (b == 1)).sum()), n),
+        _habit(who, "same verdict in both orders", first == second, both),
+        _habit(who, "first shown in both orders", (first == 1) & (second == -1), both),
+        _habit(who, "second shown in both orders", (first == -1) & (second == 1), both),
     ]
 
 
-def _longer(who: str, votes: NDArray[np.int8], longer: NDArray[np.int8]) -> tuple[str, str, float, float]:
+def _longer(who: str, votes: NDArray[np.int8], longer: NDArray[np.int8]) -> _Habit:
     decided = (np.abs(votes.astype(np.int16)) == 1) & (np.abs(longer.astype(np.int16)) == 1)
-    return who, "prefers the longer response", float((decided & (votes == longer)).sum()), float(decided.sum())
+    return _habit(who, "prefers the longer response", votes == longer, decided)
 
 
 def confounded(table: PreferenceTable) -> list[str]:

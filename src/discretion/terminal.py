@@ -174,7 +174,10 @@ def _baselines(audit: Audit, figure: str) -> list[tuple[str, str]]:
     """Return what a figure would be with nothing to find, for the foot of its table."""
     found = []
     for baseline, title in (("shuffled annotator", "labels shuffled"), ("length", "longer is better")):
-        mean = audit.baselines.filter((pl.col("baseline") == baseline) & (pl.col("figure") == figure))["mean"]
+        rows = audit.baselines.filter((pl.col("baseline") == baseline) & (pl.col("figure") == figure))
+        if figure != "arbitrariness":
+            rows = rows.filter(pl.col("annotator").is_null() | (pl.col("annotator") != audit.settings.reference))
+        mean = rows["mean"]
         low, high = mean.fill_nan(None).min(), mean.fill_nan(None).max()
         if isinstance(low, float) and isinstance(high, float):
             found.append((title, percent(low) if high - low < 0.0005 else f"{100 * low:.0f}–{100 * high:.0f}"))
