@@ -286,7 +286,7 @@ def _habits(audit: Audit) -> Table | None:
     names = ("same verdict in both orders", "first shown in both orders", "second shown in both orders")
     columns = (*names, "prefers the longer response")
     table = table_of(
-        ("", "l"), ("same verdict", "r"), ("first", "r"), ("second", "r"), ("the longer", "r"), ("95 %", "r")
+        ("", "l"), ("same verdict", "r"), ("first", "r"), ("second", "r"), ("the longer", "r"), ("its 95 %", "r")
     )
     for who in frame["who"].unique(maintain_order=True):
         rows = {r["habit"]: r for r in frame.filter(pl.col("who") == who).iter_rows(named=True)}
