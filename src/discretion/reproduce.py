@@ -85,7 +85,7 @@ def reproduce_hh(
     table = published.table
     for name, file in (annotators or {}).items():
         path, _, form = file.partition("::")
-        found, notes = load_annotator(path, table.ids, name=name, format=form or None)
+        found, notes = load_annotator(path, table.ids, name=name, format=form or None, minimum_mass=0.0)
         table = replace(table, annotators=table.annotators + tuple(found), exclusions=table.exclusions + tuple(notes))
     result = audit(
         table,

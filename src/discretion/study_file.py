@@ -33,7 +33,7 @@ class AnnotatorFile:
 
     path: str
     format: str | None = None
-    minimum_mass: float = 0.0
+    minimum_mass: float = DEFAULT_MINIMUM_MASS
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,9 @@ def _annotator(entry: Any, name: str, path: Path) -> AnnotatorFile:
     file = _path(entry, "path", part, path)
     if file is None:
         raise StudyError(f'{path}: {part} has no path. Add path = "file".')
-    return AnnotatorFile(file, _format(entry, part, path), _share(entry, "minimum_mass", 0.0, part, path))
+    return AnnotatorFile(
+        file, _format(entry, part, path), _share(entry, "minimum_mass", DEFAULT_MINIMUM_MASS, part, path)
+    )
 
 
 def _format(entry: Mapping[str, Any], part: str, path: Path) -> str | None:

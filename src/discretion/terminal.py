@@ -112,17 +112,21 @@ def section(title: str, body: RenderableType, note: str = "") -> RenderableType:
 def _heading(audit: Audit) -> RenderableType:
     table, settings = audit.table, audit.settings
     raters = sum(a.kind == "rater" for a in table.annotators)
-    who = f"{len(audit.annotators)} annotators" + (f" and {raters:,} raters" if raters else "")
+    who = _count(len(audit.annotators), "annotator") + (f" and {_count(raters, 'rater')}" if raters else "")
     title = Text.assemble(("Audit  ", "bold cyan"), (plain(audit.name, 68), "bold"))
     units = "" if settings.unit == "comparison" else f" over {settings.units:,} {settings.unit}s"
     detail = Text(
-        f"{len(table):,} comparisons, {len(table.constitution)} principles "
+        f"{_count(len(table), 'comparison')}, {_count(len(table.constitution), 'principle')} "
         f"({plain(table.constitution.name, 24)} {table.constitution.digest[:8]}), {who}\n"
         f"{settings.replicates:,} bootstrap replicates{units}, seed {settings.seed}, "
         f"{'maximum likelihood' if settings.prior is None else f'prior {settings.prior}'}",
         style="dim",
     )
     return Group(title, detail)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def table_of(*columns: tuple[str, str]) -> Table:

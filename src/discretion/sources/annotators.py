@@ -29,7 +29,7 @@ from discretion.sources.files import read_frame
 from discretion.sources.judgements import ProbabilityColumns, place_probabilities
 from discretion.sources.raters import RATER_COLUMNS, load_raters
 from discretion.table import Annotator, Exclusion
-from discretion.vote import MISSING
+from discretion.vote import DEFAULT_MINIMUM_MASS, MISSING
 
 FORMATS = ("judge", "judge-tokens", "reward", "policy", "values", "raters")
 """Formats of an annotator's file; see `load_annotator`."""
@@ -41,7 +41,12 @@ _BF16 = 2e-2  # token probabilities in the released files are rounded to bfloat1
 
 
 def load_annotator(
-    path: str | Path, ids: pl.Series, *, name: str, format: str | None = None, minimum_mass: float = 0.0
+    path: str | Path,
+    ids: pl.Series,
+    *,
+    name: str,
+    format: str | None = None,
+    minimum_mass: float = DEFAULT_MINIMUM_MASS,
 ) -> tuple[list[Annotator], list[Exclusion]]:
     """Load the annotator, or annotators, of a file.
 
@@ -66,7 +71,7 @@ def load_annotator(
         ``values``: `value`, `preference`, `vote` or `label` in terms of the responses.
         ``raters``: `rater` and a value: each rater, and all of them as a group.
     minimum_mass : float
-        For judges: answers with less probability have failed. Published files are read with 0.
+        For judges: answers with less probability have failed. A reproduction of published figures counts them: 0.
 
     Returns
     -------

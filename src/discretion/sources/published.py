@@ -149,7 +149,7 @@ def published_hh(folder: str | Path) -> Published:
         if path is None:
             missing.append(row.file)
             continue
-        found, notes = load_annotator(path, ids, name=row.name, format=row.format)
+        found, notes = load_annotator(path, ids, name=row.name, format=row.format, minimum_mass=0.0)
         annotators.append(found[0])  # the judge; the policy that shares its file is not in the table
         exclusions += notes
     table = PreferenceTable(
