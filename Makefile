@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STUDY  ?= examples/assistant
-SHARED ?= $(or $(DISCRETION_SHARED),../shared)
+SHARED ?= $(abspath $(or $(DISCRETION_SHARED),../shared))
 export DISCRETION_SHARED := $(SHARED)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 

@@ -13,7 +13,7 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of the public data; the test is skipped where there is none, and fails where it must be."""
-    folder = Path(os.environ.get("DISCRETION_SHARED") or _REPOSITORY.parent / "shared")
+    folder = Path(os.environ.get("DISCRETION_SHARED") or _REPOSITORY.parent / "shared").resolve()
     if not (folder / "data").is_dir():
         message = f"no public data in {folder}: set DISCRETION_SHARED to the folder that holds data/"
         if os.environ.get("DISCRETION_REQUIRE_SHARED"):

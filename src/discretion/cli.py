@@ -6,8 +6,9 @@ output, progress and messages to standard error.
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +50,9 @@ PriorText = Annotated[
     str | None, typer.Option(metavar="KIND:SCALE", help="MAP fit: gaussian:1.5 or pseudocount:0.5. Default: MLE.")
 ]
 Threads = Annotated[int | None, typer.Option(help="Default: one a core.", min=1)]
+
+_WHOLE_NUMBERS = {"replicates": 0, "seed": 0, "splits": 0, "swaps": 0, "threads": 1}
+"""The settings that are whole numbers, with the least of each."""
 
 
 def _version(value: bool) -> None:
@@ -112,7 +116,10 @@ def _say(quiet: bool, message: str) -> None:
     if not quiet:
         from rich.console import Console
 
-        Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+        from discretion.terminal import plain
+
+        lines = "\n".join(map(plain, message.split("\n")))
+        Console(stderr=True, highlight=False, soft_wrap=True).print(lines, markup=False)
 
 
 def _prior(text: str | None) -> Prior | None:
@@ -165,18 +172,11 @@ def _audited(
     from discretion.study import load_study
 
     progress("loading", 0.0)
-    loaded = load_study(study, annotators=annotators)
-    settings = dict(loaded.settings)
+    loaded = load_study(study, annotators=annotators, cluster=options.get("cluster"))
+    settings = _settings(loaded.settings)
     if loaded.cluster is not None:
-        settings.setdefault("cluster", loaded.cluster)
-    if isinstance(settings.get("prior"), str):
-        settings["prior"] = _prior(settings["prior"])
+        settings["cluster"] = loaded.cluster
     settings.update({k: v for k, v in options.items() if v is not None})
-    unknown = set(settings) - {
-        "replicates", "seed", "reference", "cluster", "prior", "splits", "swaps", "confidences", "threads",
-    }  # fmt: skip
-    if unknown:
-        raise StudyError(f"the study's [settings] has unknown keys: {', '.join(sorted(map(shown, unknown)))}.")
     return audit(
         loaded.table,
         name=loaded.name,
@@ -185,6 +185,31 @@ def _audited(
         progress=progress,
         **settings,
     )
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the [settings] of a study.toml: whatever stands there reaches the audit."""
+    settings = dict(given)
+    unknown = set(settings) - {*_WHOLE_NUMBERS, "reference", "cluster", "prior", "confidences"}
+    if unknown:
+        raise StudyError(f"the study's [settings] has unknown keys: {', '.join(sorted(map(shown, unknown)))}.")
+    for key, value in settings.items():
+        least = _WHOLE_NUMBERS.get(key)
+        if least is not None:
+            sound, expected = type(value) is int and value >= least, f"a whole number, {least} or more"
+        elif key == "confidences":
+            sound = isinstance(value, list) and all(type(c) in (int, float) and 0 <= c <= 1 for c in value)
+            expected = "a list of numbers from 0 to 1"
+        else:
+            sound, expected = isinstance(value, str), "a text"
+        if not sound:
+            raise StudyError(f"the study's settings.{key} is {shown(value)}. Expected {expected}.")
+    if "prior" in settings:
+        try:
+            settings["prior"] = _prior(settings["prior"])
+        except typer.BadParameter as error:  # the command is right, the file is not
+            raise StudyError(f"the study's settings.prior: {error.message}") from error
+    return settings
 
 
 def _print(audit: Audit, as_json: bool) -> None:
@@ -363,7 +388,7 @@ def influence(
     if figure not in ("arbitrariness", "discrepancy", "priority"):
         raise typer.BadParameter(f"{figure!r} is none of arbitrariness, discrepancy, priority.", param_hint="--figure")
     if out is not None and out.suffix not in (".csv", ".jsonl", ".parquet"):
-        raise typer.BadParameter(f"{out} ends in none of .csv, .jsonl, .parquet.", param_hint="--out")
+        raise typer.BadParameter(f"{str(out)!r} ends in none of .csv, .jsonl, .parquet.", param_hint="--out")
     with _outcome(as_json):
         import os
 
@@ -373,6 +398,7 @@ def influence(
         with _progress(quiet) as progress:
             source = _audited(study, {}, progress, {"replicates": 0, "splits": 0, "swaps": 0})
             other = reference if reference is not None else source.settings.reference
+            fit = fit if fit is not None else _prior(source.settings.prior)
             frame = strongest(
                 source.table, annotator=annotator, figure=figure, reference=other, prior=fit,
                 threads=os.cpu_count() or 1, report=lambda done: progress("leaving one out", done),
@@ -446,4 +472,7 @@ def reproduce(
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a dash that an old code page lacks is no reason to fail
     app()

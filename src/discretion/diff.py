@@ -120,7 +120,8 @@ class Diff:
                     "figure that both audits have."
                 )
             bad = pl.col("low") > gate.margin if WORSE[gate.figure] > 0 else pl.col("high") < -gate.margin
-            parts.append(rows.filter(bad))
+            # NaN compares as above any number in polars: what is undefined got no worse.
+            parts.append(rows.filter(pl.col("low").is_not_nan() & bad))
         return pl.concat(parts).unique(maintain_order=True)
 
 
@@ -210,7 +211,7 @@ def _clusters(
     labels = np.full(n, None, dtype=object)
     for audit, code in zip((before, after), codes, strict=True):
         by = audit.settings.cluster
-        if by is None or by not in audit.table.attributes.columns:
+        if by is None or by != before.settings.cluster or by not in audit.table.attributes.columns:
             raise DataError(
                 f"the audits are clustered differently: {shown(before.settings.cluster)} and "
                 f"{shown(after.settings.cluster)}.",
@@ -244,8 +245,10 @@ def _compare(
             gap = replicates[1] - replicates[0]
             change = float(np.subtract(values[1], values[0]))
         _, sd, _ = resampling.mean_and_sd(gap[:, None])
-        bounds = resampling.envelope_interval(gap[:, None], np.array([change]))
-        low, high = (NAN, NAN) if np.isnan(change) else (float(bounds[0][0]), float(bounds[1][0]))
+        low = high = NAN
+        if not np.isnan(change) and not np.isnan(gap).all():  # also without replicates
+            bounds = resampling.envelope_interval(gap[:, None], np.array([change]))
+            low, high = float(bounds[0][0]), float(bounds[1][0])
         verdict = "undefined" if np.isnan(change) or np.isnan(low) else "no difference seen"
         if low > 0 or high < 0:
             verdict = {1: "worse", -1: "better", 0: "changed"}[WORSE[figure] * (1 if low > 0 else -1)]

@@ -5,6 +5,7 @@ Exact by leaving each out: the figure with all comparisons less the figure witho
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -184,5 +185,8 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
         part.replace(path)
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror or error}.") from error
+    except pl.exceptions.PolarsError as error:  # its own for a full disk
+        raise StudyError(f"{path} cannot be written: {error}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

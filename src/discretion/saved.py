@@ -5,11 +5,14 @@ Everything comes back as it was, the table and the texts included: later tools n
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,30 +55,57 @@ def save(audit: Audit, folder: str | Path, *, texts: bool = True) -> Path:
         Something else stands there, or the folder cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / MANIFEST).is_file():
+    if folder.exists() and not _is_ours(folder):
         raise SavedAuditError(
-            f"{folder} exists and is no saved audit (it has no {MANIFEST}). Choose another folder, or move it away."
+            f"{folder} exists and is no saved audit (it has no {MANIFEST} of one). "
+            "Choose another folder, or move it away."
         )
-    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    place = folder.resolve()  # behind a link, and of a name of its own where "." was given
+    part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir(parents=True)
         _write(audit, part, texts)
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
-            folder.rename(old)
+        if not place.exists():
+            part.rename(place)
+        elif not _exchange(part, place):
+            old = place.with_name(f".{place.name}.{secrets.token_hex(4)}.old")
+            place.rename(old)
             try:
-                part.rename(folder)
-            except OSError:
-                old.rename(folder)
+                part.rename(place)
+            except BaseException:
+                old.rename(place)
                 raise
             shutil.rmtree(old)
-        else:
-            part.rename(folder)
-    except OSError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:  # polars has its own for a full disk
         raise SavedAuditError(f"the audit could not be written to {folder}: {error}. Nothing was changed.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step, so that a process killed at any moment leaves a whole audit; Linux only."""
+    if sys.platform != "linux":
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL):  # the kernel or the file system does not know how
+        return False
+    raise OSError(code, os.strerror(code))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder's manifest is that of an audit: other tools have an audit.json too."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
 def _write(audit: Audit, folder: Path, texts: bool) -> None:
@@ -94,7 +124,7 @@ def _write(audit: Audit, folder: Path, texts: bool) -> None:
     for name, frame in files.items():
         frame.write_parquet(folder / name, compression="zstd", statistics=False)
         described[name] = {"rows": frame.height, "sha256": _checksum(folder / name)}
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "name": audit.name,
@@ -120,8 +150,10 @@ def _write(audit: Audit, folder: Path, texts: bool) -> None:
         "texts_from": None if audit.comparisons is None else audit.comparisons.origin,
         "files": described,
     }
+    manifest["sha256"] = _digest(manifest)
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, ensure_ascii=False, indent=1, allow_nan=False)
+        # Only ASCII: a name from a file system may hold what UTF-8 cannot.
+        json.dump(manifest, file, ensure_ascii=True, indent=1, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
@@ -140,7 +172,7 @@ def load(folder: str | Path) -> Audit:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
     except OSError as error:
         raise SavedAuditError(f"{folder} is no saved audit: {MANIFEST} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SavedAuditError(f"{folder / MANIFEST} is not JSON: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise SavedAuditError(f"{folder / MANIFEST} does not describe a {FORMAT}.")
@@ -150,10 +182,14 @@ def load(folder: str | Path) -> Audit:
             f"{folder} has the format version {shown(version)}; this version of the package reads {FORMAT_VERSION}. "
             "Audit the study again, or use the version that wrote it."
         )
+    if manifest.get("sha256") != _digest(manifest):
+        raise SavedAuditError(f"{folder / MANIFEST} is not the file that was saved: its checksum differs.")
     try:
         files = {name: _read(folder, name, about["sha256"]) for name, about in manifest["files"].items()}
         return _assemble(manifest, files)
-    except (KeyError, TypeError, IndexError, pl.exceptions.PolarsError) as error:
+    except SavedAuditError:
+        raise
+    except (AttributeError, LookupError, OSError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise SavedAuditError(f"{folder} is incomplete or was altered: {type(error).__name__} {error}.") from error
 
 
@@ -216,6 +252,12 @@ def _read(folder: Path, name: str, checksum: str) -> pl.DataFrame:
     if _checksum(path) != checksum:
         raise SavedAuditError(f"{path} is not the file that was saved: its checksum differs.")
     return pl.read_parquet(path)
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Return the checksum of a manifest, of all but the place where it stands."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:

@@ -52,7 +52,7 @@ class Study:
     warnings: tuple[str, ...] = ()
 
 
-def load_study(path: str | Path, *, annotators: Mapping[str, str] | None = None) -> Study:
+def load_study(path: str | Path, *, annotators: Mapping[str, str] | None = None, cluster: str | None = None) -> Study:
     """Load a study.
 
     Parameters
@@ -62,6 +62,8 @@ def load_study(path: str | Path, *, annotators: Mapping[str, str] | None = None)
         `annotators/*.*` and `raters.*`; or an AnnotatedPairs `.json`.
     annotators : mapping, optional
         Further annotators: from a name to a file, or to `FILE::FORMAT`.
+    cluster : str, optional
+        The attribute to cluster by, or "prompt" for equal prompts, in place of the study's own.
 
     Returns
     -------
@@ -78,9 +80,9 @@ def load_study(path: str | Path, *, annotators: Mapping[str, str] | None = None)
     path = Path(path)
     if path.is_dir():
         described = path / "study.toml"
-        study = _assemble(read_study_file(described) if described.is_file() else find_study_files(path))
+        study = _assemble(read_study_file(described) if described.is_file() else find_study_files(path), cluster)
     elif suffix_of(path) == ".toml":
-        study = _assemble(read_study_file(path))
+        study = _assemble(read_study_file(path), cluster)
     elif suffix_of(path) == ".json":
         study = _from_annotated_pairs(path)
     else:
@@ -94,7 +96,9 @@ def load_study(path: str | Path, *, annotators: Mapping[str, str] | None = None)
     return study
 
 
-def _assemble(parts: StudyFile) -> Study:
+def _assemble(parts: StudyFile, cluster: str | None) -> Study:
+    if cluster is not None:
+        parts = replace(parts, cluster=cluster)
     if parts.table is not None:
         return _from_wide_table(parts)
     if parts.comparisons is None:
@@ -117,7 +121,7 @@ def _assemble(parts: StudyFile) -> Study:
     loaded = load_comparisons(parts.comparisons, columns=parts.columns)
     ids = loaded.comparisons.frame["id"]
     oracle = load_oracle(parts.oracle, ids, constitution, minimum_mass=parts.minimum_mass)
-    attributes, cluster, warnings = _clustered(loaded.comparisons, parts)
+    attributes, clustered_by, warnings = _clustered(loaded.comparisons, parts)
     table = PreferenceTable(
         ids=ids,
         constitution=constitution,
@@ -133,7 +137,7 @@ def _assemble(parts: StudyFile) -> Study:
         parts.description,
         table,
         loaded.comparisons,
-        cluster,
+        clustered_by,
         dict(parts.settings),
         tuple(warnings),
     )

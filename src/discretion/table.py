@@ -123,6 +123,9 @@ class PreferenceTable:
         for name in names:
             if not name:
                 raise IdError("an annotator has no name.")
+        for name in (*names, *self.constitution.names):
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise IdError(f"the name {shown(name)} is not valid Unicode.", remedy="Rename it.")
         if len(set(names)) != len(names):
             twice = next(name for name, count in Counter(names).items() if count > 1)
             raise IdError(f"two annotators are named {shown(twice)}.", remedy="Give each its own name.")

@@ -54,9 +54,9 @@ def show_diff(result: Diff, failures: pl.DataFrame, gated: bool, console: Consol
             table.add_row(
                 Text(plain(row["annotator"], 16)),
                 Text(plain(row["detail"], 26)),
-                f"{row['before']:.2f}",
-                f"{row['after']:.2f}",
-                f"{row['low']:+.2f} … {row['high']:+.2f}",
+                _logits(row["before"], ".2f"),
+                _logits(row["after"], ".2f"),
+                f"{_logits(row['low'], '+.2f')} … {_logits(row['high'], '+.2f')}",
             )
         console.print(section("Priorities that changed, in logits", table))
     for warning in result.warnings:
@@ -76,6 +76,12 @@ def _signed(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:+.1f}"
 
 
+def _logits(value: float, form: str) -> str:
+    if math.isfinite(value):
+        return f"{value:{form}}"
+    return "–" if math.isnan(value) else "+∞" if value > 0 else "-∞"
+
+
 def show_influence(frame: pl.DataFrame, comparisons: Comparisons | None, console: Console, rows: int = 20) -> None:
     """Print the strongest comparisons, with the beginning of each prompt."""
     if not frame.height:
@@ -89,7 +95,7 @@ def show_influence(frame: pl.DataFrame, comparisons: Comparisons | None, console
         shown = comparisons.select(frame["id"].head(rows).to_list()).frame
         prompts = dict(zip(shown["id"], shown["prompt"].fill_null(""), strict=True))
     for row in frame.head(rows).iter_rows(named=True):
-        effect = f"{row['influence']:+.3f}" if figure == "priority" else f"{100 * row['influence']:+.3f}"
+        effect = _logits(row["influence"], "+.3f") if figure == "priority" else f"{100 * row['influence']:+.3f}"
         prompt = " ".join(prompts.get(row["id"], "").split())
         table.add_row(
             Text(plain(row["id"], 18)),
