@@ -56,13 +56,16 @@ def test_an_audit_differs_in_nothing_from_itself(seed: int) -> None:
     assert result.failures(GATES).height == 0
 
 
-def test_an_undefined_figure_fails_no_gate() -> None:
+def test_a_gate_on_an_undefined_figure_is_an_error_and_never_a_pass() -> None:
     table = votes_table(40)
     silent = changed(table, "model", np.zeros(40, np.int8))
     one = quick(silent)
     result = diff(one, one, replicates=50)
     assert np.isnan(row(result, "arbitrariness", "model")["low"])
-    assert result.failures([Gate("arbitrariness", "model"), Gate("arbitrariness"), Gate("discrepancy")]).height == 0
+    for gate in (Gate("arbitrariness", "model"), Gate("discrepancy")):
+        with pytest.raises(StudyError, match="cannot be judged"):
+            result.failures([gate])
+    assert result.failures([Gate("arbitrariness")]).height == 0  # of the people it is defined, and the same
 
 
 def test_an_annotator_turned_round_is_found() -> None:
@@ -191,7 +194,8 @@ def test_without_replicates_there_are_differences_and_no_intervals() -> None:
     assert model["difference"] > 0
     assert np.isnan([model["low"], model["high"], model["se"]]).all()
     assert model["verdict"] == "undefined"
-    assert result.failures(GATES).height == 0
+    with pytest.raises(StudyError, match="Compare with replicates"):
+        result.failures([Gate("arbitrariness", "model")])
 
 
 def test_the_seed_decides_the_draws() -> None:

@@ -348,3 +348,17 @@ def test_a_process_killed_at_any_step_of_replacing_leaves_a_whole_audit(
         pytest.fail("never came to the end")
     assert killed >= 3
     assert_same(load(new), load(saved))
+
+
+def test_what_others_put_beside_an_audit_outlives_its_replacement(full: Audit, saved: Path) -> None:
+    (saved / "relabel.csv").write_text("id\n1\n")
+    (saved / "rulings").mkdir()
+    (saved / "rulings" / "one.jsonl").write_text("{}\n")
+    stale = saved / "judge-2.parquet"
+    assert stale.is_file()
+    plain = audit(votes_table(30), replicates=0)
+    save(plain, saved)
+    assert (saved / "relabel.csv").read_text() == "id\n1\n"
+    assert (saved / "rulings" / "one.jsonl").read_text() == "{}\n"
+    assert not stale.exists()  # it belonged to the audit that was replaced
+    assert_same(load(saved), plain)

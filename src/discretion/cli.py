@@ -143,7 +143,7 @@ def _named_files(pairs: list[str] | None) -> dict[str, str]:
         if name.strip() in named:
             raise typer.BadParameter(f"two annotators are named {name.strip()!r}.", param_hint="--annotator")
         path = file.strip().partition("::")[0]
-        if not Path(path).exists():
+        if not (path.startswith("hf:") or Path(path).exists()):
             raise typer.BadParameter(f"there is no file {path!r}.", param_hint="--annotator")
         named[name.strip()] = file.strip()
     return named

@@ -107,7 +107,7 @@ class Diff:
         Raises
         ------
         StudyError
-            A gate matches no figure, so that it could never fail.
+            A gate matches no figure, or only figures without an interval: it could never fail.
         """
         parts = [self.frame.clear()]
         for gate in gates:
@@ -120,8 +120,14 @@ class Diff:
                     "figure that both audits have."
                 )
             bad = pl.col("low") > gate.margin if WORSE[gate.figure] > 0 else pl.col("high") < -gate.margin
-            # NaN compares as above any number in polars: what is undefined got no worse.
-            parts.append(rows.filter(pl.col("low").is_not_nan() & bad))
+            known = rows.filter(pl.col("low").is_not_nan())  # polars holds NaN above any number
+            if not known.height:
+                name = rows["annotator"][0]
+                raise StudyError(
+                    f"the condition on {gate.figure}{' of ' + shown(name) if name else ''} cannot be judged: its "
+                    "change is undefined. Compare with replicates, on data where the figure is defined in both audits."
+                )
+            parts.append(known.filter(bad))
         return pl.concat(parts).unique(maintain_order=True)
 
 

@@ -34,7 +34,7 @@ _ANSWERS = ("first", "second", "neither")
 
 
 def save(audit: Audit, folder: str | Path, *, texts: bool = True) -> Path:
-    """Write an audit to a folder; an audit that stood there is replaced in one step.
+    """Write an audit to a folder; an audit that stood there is replaced in one step, other files beside it stay.
 
     Parameters
     ----------
@@ -65,6 +65,8 @@ def save(audit: Audit, folder: str | Path, *, texts: bool = True) -> Path:
     try:
         part.mkdir(parents=True)
         _write(audit, part, texts)
+        if place.exists():
+            _carry_over(place, part)
         if not place.exists():
             part.rename(place)
         elif not _exchange(part, place):
@@ -81,6 +83,19 @@ def save(audit: Audit, folder: str | Path, *, texts: bool = True) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    """Copy what others put beside a saved audit (lists to relabel, rulings): replacing it must not lose them."""
+    manifest = json.loads((old / MANIFEST).read_bytes())
+    written = {MANIFEST, *manifest.get("files", ())}
+    for entry in old.iterdir():
+        if entry.name in written or (new / entry.name).exists():
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, new / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, new / entry.name, follow_symlinks=False)
 
 
 def _exchange(first: Path, second: Path) -> bool:

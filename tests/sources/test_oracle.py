@@ -100,6 +100,12 @@ def test_values_long_and_wide_say_the_same(tmp_path: Path) -> None:
     assert load(tmp_path, wide).votes is None
 
 
+def test_wide_columns_are_named_by_short_name_or_wording(tmp_path: Path) -> None:
+    found = load(tmp_path, "id,Be kind.,remark\n0,1,x\n1,-1,y\n2,,z\n")
+    assert found.X.tolist() == [[1, MISSING], [-1, MISSING], [MISSING, MISSING]]
+    assert any("'brief' has no judgement" in note.what for note in found.exclusions)
+
+
 def test_values_that_are_none_are_named(tmp_path: Path) -> None:
     with pytest.raises(VoteError, match=r"row 2, column 'brief': is 'perhaps'"):
         load(tmp_path, "id,kind,brief\n0,1,1\n1,1,perhaps\n")

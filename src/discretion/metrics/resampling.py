@@ -162,7 +162,8 @@ def corrected_interval(
     z = scipy.special.ndtri(0.5 + level / 2)
     low = _order_statistic(replicates, scipy.special.ndtr(shift - z))
     high = _order_statistic(replicates, scipy.special.ndtr(shift + z))
-    return np.fmin(low, estimate), np.fmax(high, estimate)
+    some = ~np.isnan(replicates).all(axis=0)
+    return np.where(some, np.fmin(low, estimate), np.nan), np.where(some, np.fmax(high, estimate), np.nan)
 
 
 def envelope_interval(

@@ -143,7 +143,11 @@ def _values(
         refuse_duplicates((rows * len(constitution) + principles)[there], there, path, "comparison and principle")
         X[rows[there], principles[there]] = values[there]
     else:
-        named = [name for name in constitution.names if name in frame.columns and name != id_column]
+        columns = [
+            next((key for key in (p.name, p.text) if key in frame.columns and key != id_column), None)
+            for p in constitution
+        ]
+        named = [(c, column) for c, column in enumerate(columns) if column is not None]
         if not named:
             raise ColumnError(
                 f"has the columns {listed(frame.columns)}.",
@@ -152,6 +156,6 @@ def _values(
                 path=path,
             )
         refuse_duplicates(rows[there], there, path, "comparison")
-        for name in named:
-            X[rows[there], constitution.names.index(name)] = votes(frame, name, path)[there]
+        for c, column in named:
+            X[rows[there], c] = votes(frame, column, path)[there]
     return X, (X != MISSING).any(axis=0)
