@@ -33,6 +33,7 @@ Progress = Callable[[str, float], None]
 
 DEFAULT_REPLICATES = 1000
 DEFAULT_CONFIDENCES = (0.6, 0.8, 0.9, 0.95)
+_SURE, _MANY_UNSURE = 0.9, 0.05  # a warning where more than 5 % of the judgements are less sure than 0.9
 _STREAMS = ("units", "bootstrap", "halves", "coins", "baselines")
 
 
@@ -293,6 +294,15 @@ def _warnings(table: PreferenceTable, main: View, point: Priority, drawn: Replic
             f"{int((~point.converged).sum())} fits of priorities and {drawn.unconverged} of their replicates did not "
             "converge and are left out."
         )
+    if table.oracle is not None:
+        top = table.oracle.probabilities.max(axis=-1)
+        top = top[~np.isnan(top)]
+        unsure = float((top < _SURE).mean()) if len(top) else 0.0
+        if unsure >= _MANY_UNSURE:
+            found.append(
+                f"In {unsure:.0%} of the oracle's judgements no answer has a probability of {_SURE:g} or more; see the "
+                "readings by confidence and with soft votes."
+            )
     silent = [
         p for p, v in zip(table.constitution.names, main.principles.votes.sum(axis=0), strict=True) if not v.any()
     ]

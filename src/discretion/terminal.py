@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable
+from pathlib import PurePath
 
 import polars as pl
 from rich.console import Console, Group, RenderableType
@@ -96,9 +97,9 @@ def summary(audit: Audit) -> Iterable[RenderableType]:
         )
     if audit.raters.height:
         yield section("Single raters", _raters(audit))
-    notes = _notes(audit)
-    if notes:
-        yield section("To keep in mind", notes)
+    kept = notes(audit)
+    if kept:
+        yield section("To keep in mind", kept)
 
 
 def section(title: str, body: RenderableType, note: str = "") -> RenderableType:
@@ -318,11 +319,12 @@ def _raters(audit: Audit) -> RenderableType:
     return Group(table, note)
 
 
-def _notes(audit: Audit) -> RenderableType | None:
+def notes(audit: Audit) -> RenderableType | None:
+    """Return warnings and what was left out, as a list; None where there is nothing to say."""
     lines: list[tuple[str, str]] = [(w, "yellow") for w in audit.warnings]
     for e in audit.table.exclusions:
         examples = f" (such as {', '.join(plain(x, 40) for x in e.examples[:3])})" if e.examples else ""
-        lines.append((f"{e.source}: {e.count:,} × {e.what}{examples}.", "dim"))
+        lines.append((f"{PurePath(e.source).name}: {e.count:,} × {e.what}{examples}.", "dim"))
     if not lines:
         return None
     grid = Table.grid(padding=(0, 1))

@@ -12,7 +12,7 @@ from discretion.comparison import Comparisons
 from discretion.diff import Diff
 from discretion.metrics.counts import RULES
 from discretion.reproduce import Reproduction
-from discretion.terminal import percent, plain, section, table_of
+from discretion.terminal import notes, percent, plain, section, table_of
 
 _STYLES = {"worse": "bold red", "better": "green", "changed": "yellow"}
 
@@ -162,8 +162,9 @@ def show_reproduction(result: Reproduction, console: Console) -> None:
         )
         for name in result.absent:
             console.print(Text(f"  {plain(name, 76)}", style="dim"))
-    for warning in result.audit.warnings:
-        console.print(Text(f"\n• {plain(warning)}", style="yellow"))
+    kept = notes(result.audit)
+    if kept:
+        console.print(section("To keep in mind", kept))
 
 
 def _pair(value: float, sd: float, digits: int) -> str:
