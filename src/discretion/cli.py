@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from discretion import __version__
-from discretion.errors import DiscretionError, StudyError, shown
+from discretion.console import checked_settings, existing, named_files, outcome, progress_bar, read_prior, say
+from discretion.errors import StudyError
 
 if TYPE_CHECKING:
     from discretion.audit import Audit
-    from discretion.metrics.priority import Prior
 
 app = typer.Typer(
     name="discretion",
@@ -51,9 +50,6 @@ PriorText = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="Default: one a core.", min=1)]
 
-_WHOLE_NUMBERS = {"replicates": 0, "seed": 0, "splits": 0, "swaps": 0, "threads": 1}
-"""The settings that are whole numbers, with the least of each."""
-
 
 def _version(value: bool) -> None:
     if value:
@@ -68,91 +64,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-@contextmanager
-def _outcome(as_json: bool) -> Iterator[None]:
-    """Turn our errors into a message and exit code 1; with --json also into a document."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _fail("interrupted", "Interrupted; nothing was written.", as_json)
-    except (DiscretionError, MemoryError) as error:
-        _fail(type(error).__name__, str(error) or "out of memory", as_json)
-
-
-def _fail(kind: str, message: str, as_json: bool) -> None:
-    from discretion.document import dumps
-    from discretion.terminal import plain
-
-    if as_json:
-        typer.echo(dumps({"error": {"type": kind, "message": message}}))
-    sys.stderr.write(f"discretion: {plain(message)}\n")
-    raise typer.Exit(1)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """Show each stage as a bar on standard error; nothing when quiet or when nobody watches."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda stage, done: None
-        return
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("loading", total=None)
-
-        def show(stage: str, done: float) -> None:
-            bars.update(task, description=stage, total=1.0, completed=done)
-
-        yield show
-
-
-def _say(quiet: bool, message: str) -> None:
-    if not quiet:
-        from rich.console import Console
-
-        from discretion.terminal import plain
-
-        lines = "\n".join(map(plain, message.split("\n")))
-        Console(stderr=True, highlight=False, soft_wrap=True).print(lines, markup=False)
-
-
-def _prior(text: str | None) -> Prior | None:
-    if text is None:
-        return None
-    from discretion.metrics.priority import Prior
-
-    kind, _, scale = text.partition(":")
-    try:
-        return Prior(kind, float(scale))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no prior; write gaussian:1.5 or pseudocount:0.5.") from error
-
-
-def _named_files(pairs: list[str] | None) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for pair in pairs or []:
-        name, equals, file = pair.partition("=")
-        if not (name.strip() and equals and file.strip()):
-            raise typer.BadParameter(f"{pair!r} is not NAME=FILE.", param_hint="--annotator")
-        if name.strip() in named:
-            raise typer.BadParameter(f"two annotators are named {name.strip()!r}.", param_hint="--annotator")
-        path = file.strip().partition("::")[0]
-        if not (path.startswith("hf:") or Path(path).exists()):
-            raise typer.BadParameter(f"there is no file {path!r}.", param_hint="--annotator")
-        named[name.strip()] = file.strip()
-    return named
-
-
-def _existing(path: str, hint: str = "STUDY") -> str:
-    if not Path(path).exists():
-        raise typer.BadParameter(f"there is no file or folder {path!r}.", param_hint=hint)
-    return path
 
 
 def _audited(
@@ -173,7 +84,7 @@ def _audited(
 
     progress("loading", 0.0)
     loaded = load_study(study, annotators=annotators, cluster=options.get("cluster"))
-    settings = _settings(loaded.settings)
+    settings = checked_settings(loaded.settings)
     if loaded.cluster is not None:
         settings["cluster"] = loaded.cluster
     settings.update({k: v for k, v in options.items() if v is not None})
@@ -185,31 +96,6 @@ def _audited(
         progress=progress,
         **settings,
     )
-
-
-def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the [settings] of a study.toml: whatever stands there reaches the audit."""
-    settings = dict(given)
-    unknown = set(settings) - {*_WHOLE_NUMBERS, "reference", "cluster", "prior", "confidences"}
-    if unknown:
-        raise StudyError(f"the study's [settings] has unknown keys: {', '.join(sorted(map(shown, unknown)))}.")
-    for key, value in settings.items():
-        least = _WHOLE_NUMBERS.get(key)
-        if least is not None:
-            sound, expected = type(value) is int and value >= least, f"a whole number, {least} or more"
-        elif key == "confidences":
-            sound = isinstance(value, list) and all(type(c) in (int, float) and 0 <= c <= 1 for c in value)
-            expected = "a list of numbers from 0 to 1"
-        else:
-            sound, expected = isinstance(value, str), "a text"
-        if not sound:
-            raise StudyError(f"the study's settings.{key} is {shown(value)}. Expected {expected}.")
-    if "prior" in settings:
-        try:
-            settings["prior"] = _prior(settings["prior"])
-        except typer.BadParameter as error:  # the command is right, the file is not
-            raise StudyError(f"the study's settings.prior: {error.message}") from error
-    return settings
 
 
 def _print(audit: Audit, as_json: bool) -> None:
@@ -227,7 +113,9 @@ def _print(audit: Audit, as_json: bool) -> None:
 
 @app.command()
 def audit(
-    study: Study,
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study: a folder, a TOML file or an AnnotatedPairs JSON.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to save the audit in. Default: audits/NAME.")
     ] = None,
@@ -246,9 +134,9 @@ def audit(
 
     Example: `discretion audit examples/assistant --annotator mine=mine.csv --out audits/mine`
     """
-    _existing(study)
-    extra, fit = _named_files(annotator), _prior(prior)
-    with _outcome(as_json):
+    existing(study)
+    extra, fit = named_files(annotator), read_prior(prior)
+    with outcome(as_json):
         from discretion.saved import is_saved_audit, save
 
         if is_saved_audit(study):
@@ -257,12 +145,12 @@ def audit(
             "reference": reference, "cluster": cluster, "replicates": replicates, "prior": fit, "seed": seed,
             "threads": threads,
         }  # fmt: skip
-        with _progress(quiet) as progress:
+        with progress_bar(quiet) as progress:
             result = _audited(study, extra, progress, options)
             progress("saving", 0.0)
             folder = save(result, out if out is not None else Path("audits") / _folder_name(study), texts=texts)
         _print(result, as_json)
-        _say(
+        say(
             quiet or as_json,
             f"\nSaved in {folder}\nNext: discretion show {folder}\n"
             f"      discretion influence {folder} --annotator {result.settings.reference or 'NAME'}\n"
@@ -287,8 +175,8 @@ def show(
 
     Example: `discretion show audits/assistant --json`
     """
-    _existing(saved, "AUDIT")
-    with _outcome(as_json):
+    existing(saved, "AUDIT")
+    with outcome(as_json):
         from discretion.saved import load
 
         _print(load(saved), as_json)
@@ -315,10 +203,10 @@ def diff(
 
     Example: `discretion diff audits/v1 audits/v2 --fail-if "arbitrariness:reward_model>1%"`
     """
-    _existing(before, "A")
-    _existing(after, "B")
+    existing(before, "A")
+    existing(after, "B")
     failed = False
-    with _outcome(as_json):
+    with outcome(as_json):
         import os
 
         from discretion.diff import Gate
@@ -328,7 +216,7 @@ def diff(
             gates = [Gate.parse(text) for text in fail_if or []]
         except StudyError as error:
             raise typer.BadParameter(str(error), param_hint="--fail-if") from error
-        with _progress(quiet) as progress:
+        with progress_bar(quiet) as progress:
             options = {"replicates": 0, "seed": seed, "splits": 0, "swaps": 0}
             first, second = (_audited(path, {}, progress, options) for path in (before, after))
             progress("comparing", 0.0)
@@ -383,22 +271,22 @@ def influence(
 
     Example: `discretion influence audits/assistant --annotator reward_model --out relabel.csv`
     """
-    _existing(study)
-    fit = _prior(prior)
+    existing(study)
+    fit = read_prior(prior)
     if figure not in ("arbitrariness", "discrepancy", "priority"):
         raise typer.BadParameter(f"{figure!r} is none of arbitrariness, discrepancy, priority.", param_hint="--figure")
     if out is not None and out.suffix not in (".csv", ".jsonl", ".parquet"):
         raise typer.BadParameter(f"{str(out)!r} ends in none of .csv, .jsonl, .parquet.", param_hint="--out")
-    with _outcome(as_json):
+    with outcome(as_json):
         import os
 
         from discretion.influence import influence as strongest
         from discretion.influence import with_texts, write_frame
 
-        with _progress(quiet) as progress:
+        with progress_bar(quiet) as progress:
             source = _audited(study, {}, progress, {"replicates": 0, "splits": 0, "swaps": 0})
             other = reference if reference is not None else source.settings.reference
-            fit = fit if fit is not None else _prior(source.settings.prior)
+            fit = fit if fit is not None else read_prior(source.settings.prior)
             frame = strongest(
                 source.table, annotator=annotator, figure=figure, reference=other, prior=fit,
                 threads=os.cpu_count() or 1, report=lambda done: progress("leaving one out", done),
@@ -416,7 +304,7 @@ def influence(
 
             show_influence(frame, source.comparisons, Console(highlight=False))
             if out is not None:
-                _say(quiet, f"\nWritten to {out}")
+                say(quiet, f"\nWritten to {out}")
 
 
 @app.command()
@@ -440,13 +328,13 @@ def reproduce(
     if what != "hh":
         raise typer.BadParameter(f"{what!r} cannot be reproduced; there is: hh.", param_hint="hh")
     if data is not None:
-        _existing(str(data), "--data")
-    extra = _named_files(annotator)
-    with _outcome(as_json):
+        existing(str(data), "--data")
+    extra = named_files(annotator)
+    with outcome(as_json):
         from discretion.reproduce import reproduce_hh
         from discretion.saved import save
 
-        with _progress(quiet) as progress:
+        with progress_bar(quiet) as progress:
             result = reproduce_hh(
                 data, annotators=extra, replicates=replicates, seed=seed, threads=threads, progress=progress
             )
@@ -467,7 +355,7 @@ def reproduce(
 
             show_reproduction(result, Console(highlight=False))
             if folder is not None:
-                _say(quiet, f"\nSaved in {folder}\nNext: discretion show {folder}")
+                say(quiet, f"\nSaved in {folder}\nNext: discretion show {folder}")
 
 
 def main() -> None:

@@ -237,7 +237,8 @@ def test_datasets_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_saved_datasets_read_back(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets  # a test dependency; it takes seconds to load
+
     data = datasets.Dataset.from_list(ROWS)
     data.save_to_disk(str(tmp_path / "one"))
     assert read_frame(tmp_path / "one").to_dicts() == ROWS
