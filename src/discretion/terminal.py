@@ -81,6 +81,11 @@ def summary(audit: Audit) -> Iterable[RenderableType]:
         )
     if audit.annotators:
         yield section(
+            f"How each principle votes, and {plain(audit.settings.reference, 30)} with it (% of comparisons)",
+            _principles(audit),
+            "Silent: the principle prefers neither. The rest, if any, are ties of the annotator.",
+        )
+        yield section(
             "Which principle comes first (rank, 95 %)",
             _priorities(audit),
             "↑ ↓ never lost or won a tie-in game: above or below all ranked ones. ∥ not comparable. – in no conflict.",
@@ -212,6 +217,23 @@ def _discrepancy(audit: Audit) -> Table:
         )
     for title, value in _baselines(audit, f"discrepancy to {reference}"):
         table.add_row(Text(title, style="dim"), Text(value, style="dim"), "", "", "", "", "", "")
+    return table
+
+
+def _principles(audit: Audit) -> Table:
+    reference = audit.settings.reference
+    frame = audit.responses.filter(pl.col("annotator") == reference)
+    shares = {(r["principle"], r["response"]): r["estimate"] for r in frame.iter_rows(named=True)}
+    counts = dict(frame.filter(pl.col("response") == "agree").select("principle", "n").iter_rows())
+    table = table_of(("principle", "l"), ("agree", "r"), ("disagree", "r"), ("silent", "r"), ("asked", "r"), ("", "l"))
+    for name in audit.table.constitution.names:
+        agree, disagree, silent = (shares[name, r] for r in ("agree", "disagree", "principle indifferent"))
+        bar = Text()
+        if not math.isnan(agree):
+            bar = Text.assemble(("█" * round(20 * agree), "green"), ("▒" * round(20 * disagree), "red"))
+        table.add_row(
+            Text(plain(name, 28)), percent(agree), percent(disagree), percent(silent), f"{counts[name]:,.0f}", bar
+        )
     return table
 
 
