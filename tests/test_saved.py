@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -362,3 +363,16 @@ def test_what_others_put_beside_an_audit_outlives_its_replacement(full: Audit, s
     assert (saved / "rulings" / "one.jsonl").read_text() == "{}\n"
     assert not stale.exists()  # it belonged to the audit that was replaced
     assert_same(load(saved), plain)
+
+
+def test_what_a_killed_run_left_is_swept_away_once_it_is_old(full: Audit, saved: Path) -> None:
+    old, young, foreign = (
+        saved.with_name(f".{name}.part") for name in ("saved.0123abcd", "saved.89abcdef", "other.0123abcd")
+    )
+    for folder in (old, young, foreign):
+        folder.mkdir()
+        (folder / "states.parquet").write_bytes(b"half")
+    for folder in (old, foreign):
+        os.utime(folder, (0, 0))
+    save(full, saved)
+    assert [folder.exists() for folder in (old, young, foreign)] == [False, True, True]

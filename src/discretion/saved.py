@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from discretion.vote import MISSING, Votes
 FORMAT = "discretion audit"
 FORMAT_VERSION = 1
 MANIFEST = "audit.json"
+_STALE_SECONDS = 24 * 3600.0
 _ANSWERS = ("first", "second", "neither")
 
 
@@ -64,6 +67,7 @@ def save(audit: Audit, folder: str | Path, *, texts: bool = True) -> Path:
     part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir(parents=True)
+        _sweep(place)
         _write(audit, part, texts)
         if place.exists():
             _carry_over(place, part)
@@ -83,6 +87,13 @@ def save(audit: Audit, folder: str | Path, *, texts: bool = True) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _sweep(place: Path) -> None:
+    """Remove what killed runs left half-written beside an audit; younger parts may belong to a run under way."""
+    for left in place.parent.glob(f".{glob.escape(place.name)}.????????.part"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _carry_over(old: Path, new: Path) -> None:
