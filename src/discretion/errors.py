@@ -11,6 +11,7 @@ One tree, each leaf also the builtin that Python users would catch::
     │   └── EmptyError              nothing is left to audit
     ├── StudyError (ValueError)     the definition of a study contradicts itself or its files
     ├── SavedAuditError (ValueError) a saved audit is incomplete, altered or of another version
+    ├── QueryError (ValueError)     a question about cases names something that is not there
     ├── ExtraError (ImportError)    an optional dependency is not installed
     └── DownloadError (OSError)     a public file could not be fetched or has the wrong checksum
 """
@@ -100,6 +101,10 @@ class StudyError(DiscretionError, ValueError):
 
 class SavedAuditError(DiscretionError, ValueError):
     """A saved audit is incomplete, altered or of another version."""
+
+
+class QueryError(DiscretionError, ValueError):
+    """A question about cases names something that is not there, or lacks a part."""
 
 
 class ExtraError(DiscretionError, ImportError):
