@@ -12,8 +12,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help:        ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-audit: $(VENV)/core.ready  ## set up and audit the bundled example (STUDY=... for another)
-	@$(BIN)/discretion audit $(STUDY)
+audit: $(VENV)/core.ready  ## set up, audit the bundled example, write its report (STUDY=... for another)
+	@$(BIN)/discretion audit $(STUDY) --report --cases 40
 
 test: $(VENV)/dev.ready  ## set up and run every test
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
@@ -52,5 +52,5 @@ $(VENV)/core.ready: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/dev.ready: $(VENV)/core.ready pyproject.toml
 	@echo "installing what the tests need …"
-	@$(PIP) install --editable '.[hf]' --group dev
+	@$(PIP) install --editable '.[hf,view]' --group dev
 	@touch $@

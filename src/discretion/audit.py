@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,9 @@ from discretion.raters import raters_frame
 from discretion.readings import readings_frame
 from discretion.table import PreferenceTable
 from discretion.view import Replicates, View, replicate, split_half
+
+if TYPE_CHECKING:
+    from discretion.report.plot import Plots
 
 Progress = Callable[[str, float], None]
 """Told the stage of the work and how much of that stage is done, from 0 to 1."""
@@ -123,6 +127,18 @@ class Audit:
     def annotators(self) -> tuple[str, ...]:
         """The annotators that are ranked: all but the raters of long tables."""
         return tuple(a.name for a in self.table.annotators if a.kind != "rater")
+
+    @property
+    def plot(self) -> Plots:
+        """The figures as altair charts: `plot.supremacy("human")`, `plot.priority()`, …."""
+        from discretion.report.plot import Plots  # drawing stands above the audit and loads altair
+
+        return Plots(self)
+
+    def _repr_html_(self) -> str:
+        from discretion.report.notebook import table
+
+        return table(self)
 
     def __repr__(self) -> str:
         return (

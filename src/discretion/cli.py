@@ -14,56 +14,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from discretion import __version__
+from discretion.cli_app import (
+    Cases,
+    Extra,
+    JsonFlag,
+    PriorText,
+    Quiet,
+    Replicates,
+    SavedAudit,
+    Seed,
+    Study,
+    Threads,
+    app,
+)
 from discretion.console import checked_settings, existing, named_files, outcome, progress_bar, read_prior, say
 from discretion.errors import StudyError
 
 if TYPE_CHECKING:
     from discretion.audit import Audit
-
-app = typer.Typer(
-    name="discretion",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help="Audit alignment discretion: how the judges of AI answers settle what the principles leave open.\n\n"
-    "Exit codes: 0 done, 1 the run failed, 2 wrong use.",
-)
-
-Study = Annotated[
-    str,
-    typer.Argument(metavar="STUDY", help="A study: a folder, a TOML file, an AnnotatedPairs JSON, or a saved audit."),
-]
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
-Seed = Annotated[int, typer.Option(help="Of all randomness.", min=0)]
-Replicates = Annotated[int, typer.Option(help="Bootstrap replicates.", min=0, max=1_000_000)]
-Extra = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--annotator", metavar="NAME=FILE", help="A further annotator; NAME=FILE::FORMAT names the format. Repeatable."
-    ),
-]
-PriorText = Annotated[
-    str | None, typer.Option(metavar="KIND:SCALE", help="MAP fit: gaussian:1.5 or pseudocount:0.5. Default: MLE.")
-]
-Threads = Annotated[int | None, typer.Option(help="Default: one a core.", min=1)]
-
-
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"discretion {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    pass
 
 
 def _audited(
@@ -127,6 +95,8 @@ def audit(
     seed: Annotated[int | None, typer.Option(help="Of all randomness. [default: 0]", min=0)] = None,
     threads: Threads = None,
     texts: Annotated[bool, typer.Option(help="Save prompts and responses with the audit.")] = True,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html beside the audit too.")] = False,
+    cases: Cases = 0,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
@@ -149,11 +119,19 @@ def audit(
             result = _audited(study, extra, progress, options)
             progress("saving", 0.0)
             folder = save(result, out if out is not None else Path("audits") / _folder_name(study), texts=texts)
+            page = None
+            if report:
+                from discretion.report.page import write
+
+                progress("drawing the report", 0.0)
+                page = write(result, folder / "report.html", cases=cases, source=str(folder))
         _print(result, as_json)
         say(
             quiet or as_json,
-            f"\nSaved in {folder}\nNext: discretion show {folder}\n"
-            f"      discretion influence {folder} --annotator {result.settings.reference or 'NAME'}\n"
+            (f"\nReport: {page}" if page else "")
+            + f"\nSaved in {folder}\nNext: discretion view {folder}\n"
+            + ("" if page else f"      discretion report {folder}\n")
+            + f"      discretion influence {folder} --annotator {result.settings.reference or 'NAME'}\n"
             f"      discretion diff {folder} OTHER-AUDIT --fail-if arbitrariness",
         )
 
@@ -166,7 +144,7 @@ def _folder_name(study: str) -> str:
 
 @app.command()
 def show(
-    saved: Annotated[str, typer.Argument(metavar="AUDIT", help="A folder that `audit` saved.")],
+    saved: SavedAudit,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
     seed: Seed = 0,
@@ -364,3 +342,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a dash that an old code page lacks is no reason to fail
     app()
+
+
+from discretion import cli_look  # noqa: E402, F401 - adds its verbs, which stand behind those above in the help

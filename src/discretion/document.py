@@ -14,12 +14,15 @@ from typing import Any
 import polars as pl
 
 from discretion.audit import FRAMES, Audit
+from discretion.findings import findings, what_was_audited
 
 
 def audit_document(audit: Audit) -> dict[str, Any]:
     """Return all that an audit holds but the table, the texts, and supremacies under other readings."""
     return {
         "name": audit.name,
+        "summary": what_was_audited(audit),
+        "findings": [asdict(found) for found in findings(audit, at_most=5)],
         "settings": asdict(audit.settings),
         "comparisons": len(audit.table),
         "constitution": {

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from discretion.audit import Audit
 from discretion.metrics.counts import RULES, STATES
+from discretion.terminal_findings import in_short
 
 _PER_TABLE = 4  # annotators side by side in 80 columns
 _HARMLESS_FORMAT = {"\u200d"}  # the joiner inside emoji
@@ -66,6 +67,7 @@ def show(audit: Audit, console: Console) -> None:
 def summary(audit: Audit) -> Iterable[RenderableType]:
     """Yield the parts of the summary, each fit for 80 columns."""
     yield _heading(audit)
+    yield section("In short", in_short(audit, plain))
     yield section("Where the principles stand", _states(audit))
     yield section(
         "How often each annotator goes against a consensus (arbitrariness)",

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from discretion.audit import Audit
-from discretion.cases.query import Query, named, words
+from discretion.audit import Audit, Progress
+from discretion.cases.query import STATES, Query, named, words
 from discretion.comparison import TEXT_COLUMNS
 from discretion.errors import QueryError, shown
 from discretion.metrics.agreement import CONFLICT, CONSENSUS, INDIFFERENCE, states
@@ -51,6 +51,20 @@ class Cases:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def warm(self, say: Progress = lambda stage, done: None) -> None:
+        """Build all that is built once, so that no reader waits for it; `say` is told how far it is."""
+        steps = (
+            lambda: self._haystack,
+            lambda: self.informative,
+            lambda: self.filters,
+            lambda: self.ratings,
+            lambda: self._votes_by_length,
+            lambda: self.find(Query()),
+        )
+        for k, step in enumerate(steps):
+            say("reading the cases", k / len(steps))
+            step()
 
     def labels(self, name: str) -> Int8:
         """Return an annotator's votes, int8 (N,); a `QueryError` lists the names if there is none such."""
@@ -330,7 +344,7 @@ class Cases:
             mask[self.find(rest, ruled)] = True
         else:
             mask = self.mask(rest, ruled)
-        return {name: int((mask & self._in_state(name)).sum()) for name in _STATE_CODES}
+        return {name: int((mask & self._in_state(name)).sum()) for name in STATES}
 
 
 def _texts(audit: Audit, ids: pl.Series) -> pl.DataFrame | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 from urllib.parse import urlencode
 
 from discretion.errors import QueryError, shown
@@ -43,6 +44,7 @@ SORTS = {
 RULED = {"yes": "with a ruling", "no": "without a ruling"}
 
 _NEEDS_PRINCIPLE = ("with", "against", "principle-silent")
+_NEEDS_OTHER = ("differ", "same")
 _LONGEST_TEXT = 400
 ATTRIBUTE = "is."
 """Before the name of an attribute in an address: `is.topic=health`."""
@@ -95,7 +97,7 @@ class Query:
             raise QueryError(f"side is {shown(self.side)} and annotator is empty. Name the annotator.")
         if self.side in _NEEDS_PRINCIPLE and not self.principle:
             raise QueryError(f"side is {shown(self.side)} and principle is empty. Name the principle.")
-        if (self.side in ("differ", "same")) != bool(self.other):
+        if (self.side in _NEEDS_OTHER) != bool(self.other):
             raise QueryError("other and side=differ or side=same belong together: name both or neither.")
         if len(self.text) > _LONGEST_TEXT:
             raise QueryError(f"the text has {len(self.text)} characters. Expected at most {_LONGEST_TEXT}.")
@@ -136,9 +138,29 @@ class Query:
         return urlencode(query.pairs())
 
     def without(self, *names: str) -> Query:
-        """Return the query without some fields, and without those that make no sense alone."""
-        kept = replace(self, **{n: "" for n in names if n != "attributes"})  # type: ignore[arg-type]
-        return kept if "attributes" not in names else replace(kept, attributes=())
+        """Return the query without some fields, and without those that make no sense alone.
+
+        Parameters
+        ----------
+        *names : str
+            Fields, "attributes" for all of them, or `is.` and a name for one. An order falls back to the usual one.
+        """
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        usual = {f.name: f.default for f in fields(self)}
+        for name in names:
+            if name.startswith(ATTRIBUTE):
+                kept = tuple(a for a in values["attributes"] if a[0] != name.removeprefix(ATTRIBUTE))
+                values["attributes"] = kept
+            else:
+                values[name] = usual[name]
+        if not values["principle"]:
+            values["over"] = ""
+        lacks = not values["annotator"] or (values["side"] in _NEEDS_PRINCIPLE and not values["principle"])
+        if lacks or (values["side"] in _NEEDS_OTHER and not values["other"]):
+            values["side"] = ""
+        if values["side"] not in _NEEDS_OTHER:
+            values["other"] = ""
+        return Query(**values)
 
     def sentence(self) -> str:
         """Return the query in words; names are as they stand in the data."""
@@ -161,7 +183,7 @@ class Query:
         )
 
     def _who(self) -> str:
-        if self.side in ("differ", "same"):
+        if self.side in _NEEDS_OTHER:
             return f"{self.annotator} and {self.other} {SIDES[self.side]}"
         if self.side in ("with", "against"):
             winner = self.principle if self.side == "with" else self.over

@@ -1,0 +1,1 @@
+"""What people look at: figures by Vega-Lite, and the report that holds them."""
