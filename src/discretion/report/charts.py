@@ -83,7 +83,7 @@ def states(rows: Rows, ink: Ink) -> alt.LayerChart:
         tooltip=[_tip("name:N", "state"), *share_tips()],
     )
     rules = base.mark_rule(strokeWidth=1.5, color=ink("ink"), cursor="pointer").encode(x="low:Q", x2="high:Q", y=y)
-    chart = (bars + rules).properties(width=width(rows, 520), height=alt.Step(34))
+    chart = (bars + rules).properties(width=width(rows, 520), height=34 * len(STATE_NAMES))
     made: alt.LayerChart = finished(
         chart, ink, "How often the principles agree, clash, or are all silent, with 95 % intervals."
     )
@@ -113,7 +113,7 @@ def responses(rows: Rows, ink: Ink, *, sort: list[str], annotator: str = "the an
         order=alt.Order("place:Q"),
         tooltip=[_tip("principle:N", "principle"), _tip("answer:N", "the annotator"), *share_tips()],
     )  # fmt: skip
-    chart = bars.properties(width=width(rows, 560), height=alt.Step(22))
+    chart = bars.properties(width=width(rows, 560), height=22 * len(sort))
     made: alt.Chart = finished(
         chart,
         ink,
@@ -156,7 +156,7 @@ def arbitrariness(rows: Rows, ink: Ink, *, sort: list[str]) -> alt.LayerChart:
     dots = base.mark_point(filled=True, size=90, opacity=1, cursor="pointer").encode(
         x="estimate:Q", y=y, yOffset=offset, color=colour, shape=shape, tooltip=tips
     )
-    chart = alt.layer(ticks, spans, dots).properties(width=width(rows, 520), height=alt.Step(36, **{"for": "position"}))
+    chart = alt.layer(ticks, spans, dots).properties(width=width(rows, 520), height=36 * len(sort))
     made: alt.LayerChart = finished(
         chart, ink, "How often each annotator goes against a consensus of the principles, with intervals."
     )

@@ -264,6 +264,6 @@ def most_vocal_first(audit: Audit, annotator: str) -> list[str]:
 def slug(text: str) -> str:
     """Return a text as part of a file's name: lower-case letters, digits, _ and -, unlike for unlike texts."""
     short = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")[:40]
-    if short == text:
+    if short and short == text:
         return short
     return f"{short or 'x'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"

@@ -23,7 +23,7 @@
   };
 
   const options = {
-    renderer: "svg", ast: true, actions: false, defaultStyle: false, logLevel: 1,
+    renderer: "svg", ast: true, actions: false, defaultStyle: false,
     tooltip: {disableDefaultStyle: true, theme: "house"},
   };
 
