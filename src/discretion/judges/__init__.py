@@ -1,0 +1,1 @@
+"""Ways to ask for preferences: language models, reward models and policies, behind one small protocol."""
