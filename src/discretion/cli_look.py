@@ -82,3 +82,67 @@ def figures(
             typer.echo(dumps({"files": [str(path) for path in written]}))
         else:
             say(quiet, f"{len(written)} figures in {folder}")
+
+
+@app.command()
+def view(
+    saved: SavedAudit,
+    port: Annotated[
+        int | None, typer.Option(help="Default: 8642, or a free one where that is taken.", min=0, max=65535)
+    ] = None,
+    at: Annotated[str, typer.Option(help="Where to begin, as a report says: 'cases?state=conflict'.")] = "",
+    open_it: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Explore the cases of an audit and rule on them, in the browser, on this machine only; --seed has no effect.
+
+    Example: `discretion view audits/assistant`
+    """
+    existing(saved, "AUDIT")
+    with outcome(as_json):
+        from discretion.viewer.serve import serve
+
+        serve(Path(saved), port=port, at=at, open_browser=open_it, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def rulings(
+    saved: SavedAudit,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write them to a .jsonl file.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Those superseded or withdrawn too.")] = False,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show or export the rulings that reviewers recorded on an audit's cases; --seed has no effect.
+
+    Example: `discretion rulings audits/assistant --out rulings.jsonl`
+    """
+    existing(saved, "AUDIT")
+    if out is not None and out.suffix != ".jsonl":
+        raise typer.BadParameter(f"{str(out)!r} does not end in .jsonl.", param_hint="--out")
+    with outcome(as_json):
+        from discretion.rulings import json_lines, read, write_jsonl
+        from discretion.saved import require_saved
+
+        require_saved(saved)
+        docket = read(saved)
+        if out is not None:
+            write_jsonl(docket, out, standing_only=not every)
+        if as_json:
+            import json
+
+            from discretion.document import dumps
+
+            found = [json.loads(line) for line in json_lines(docket, standing_only=not every)]
+            typer.echo(dumps({"rulings": found, "unreadable": docket.unreadable}))
+        else:
+            from rich.console import Console
+
+            from discretion.terminal_rulings import show_rulings
+
+            show_rulings(docket, Console(highlight=False), standing_only=not every)
+            if out is not None:
+                say(quiet, f"\nWritten to {out}")

@@ -12,6 +12,8 @@ One tree, each leaf also the builtin that Python users would catch::
     ├── StudyError (ValueError)     the definition of a study contradicts itself or its files
     ├── SavedAuditError (ValueError) a saved audit is incomplete, altered or of another version
     ├── QueryError (ValueError)     a question about cases names something that is not there
+    ├── RulingError (ValueError)    a ruling is incomplete, or could not be recorded
+    ├── JournalError (OSError)     a journal of judgements cannot be opened, read or written
     ├── ExtraError (ImportError)    an optional dependency is not installed
     └── DownloadError (OSError)     a public file could not be fetched or has the wrong checksum
 """
@@ -105,6 +107,14 @@ class SavedAuditError(DiscretionError, ValueError):
 
 class QueryError(DiscretionError, ValueError):
     """A question about cases names something that is not there, or lacks a part."""
+
+
+class RulingError(DiscretionError, ValueError):
+    """A ruling is incomplete or not allowed, or could not be recorded."""
+
+
+class JournalError(DiscretionError, OSError):
+    """A journal of judgements cannot be opened, read or written."""
 
 
 class ExtraError(DiscretionError, ImportError):

@@ -26,18 +26,23 @@ from discretion.audit import FRAMES, Audit, Settings
 from discretion.comparison import Comparisons
 from discretion.constitution import Constitution, Principle
 from discretion.errors import SavedAuditError, shown
+from discretion.folder_lock import held
 from discretion.table import Annotator, Exclusion, PreferenceTable
 from discretion.vote import MISSING, Votes
 
 FORMAT = "discretion audit"
 FORMAT_VERSION = 1
 MANIFEST = "audit.json"
+_DERIVED = ("report.html",)
+"""Drawn from the old figures: beside the new ones it would contradict them."""
 _STALE_SECONDS = 24 * 3600.0
 _ANSWERS = ("first", "second", "neither")
 
 
 def save(audit: Audit, folder: str | Path, *, texts: bool = True) -> Path:
     """Write an audit to a folder; an audit that stood there is replaced in one step, other files beside it stay.
+
+    Rulings recorded meanwhile stay too. A report of the old figures goes.
 
     Parameters
     ----------
@@ -70,23 +75,30 @@ def save(audit: Audit, folder: str | Path, *, texts: bool = True) -> Path:
         _sweep(place)
         _write(audit, part, texts)
         if place.exists():
-            _carry_over(place, part)
-        if not place.exists():
+            with held(place):  # who records a ruling waits, and then finds the new folder
+                _replace(place, part)
+        else:
             part.rename(place)
-        elif not _exchange(part, place):
-            old = place.with_name(f".{place.name}.{secrets.token_hex(4)}.old")
-            place.rename(old)
-            try:
-                part.rename(place)
-            except BaseException:
-                old.rename(place)
-                raise
-            shutil.rmtree(old)
     except (OSError, pl.exceptions.PolarsError) as error:  # polars has its own for a full disk
         raise SavedAuditError(f"the audit could not be written to {folder}: {error}. Nothing was changed.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _replace(place: Path, part: Path) -> None:
+    """Put a new audit where an old one stands, with what others put beside it."""
+    _carry_over(place, part)
+    if _exchange(part, place):
+        return
+    old = place.with_name(f".{place.name}.{secrets.token_hex(4)}.old")
+    place.rename(old)
+    try:
+        part.rename(place)
+    except BaseException:
+        old.rename(place)
+        raise
+    shutil.rmtree(old)
 
 
 def _sweep(place: Path) -> None:
@@ -99,7 +111,7 @@ def _sweep(place: Path) -> None:
 def _carry_over(old: Path, new: Path) -> None:
     """Copy what others put beside a saved audit (lists to relabel, rulings): replacing it must not lose them."""
     manifest = json.loads((old / MANIFEST).read_bytes())
-    written = {MANIFEST, *manifest.get("files", ())}
+    written = {MANIFEST, *_DERIVED, *manifest.get("files", ())}
     for entry in old.iterdir():
         if entry.name in written or (new / entry.name).exists():
             continue
@@ -107,6 +119,13 @@ def _carry_over(old: Path, new: Path) -> None:
             shutil.copytree(entry, new / entry.name, symlinks=True)
         else:
             shutil.copy2(entry, new / entry.name, follow_symlinks=False)
+            if os.name == "posix" and not entry.is_symlink():
+                _sync(new / entry.name)  # a ruling was on the disk once it was recorded, and has to stay there
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -222,6 +241,15 @@ def load(folder: str | Path) -> Audit:
 def is_saved_audit(path: str | Path) -> bool:
     """Whether a path looks like a folder that `save` wrote."""
     return (Path(path) / MANIFEST).is_file()
+
+
+def require_saved(folder: str | Path) -> Path:
+    """Return a folder that holds a saved audit, without reading it whole; a `SavedAuditError` where it does not."""
+    if not _is_ours(Path(folder)):
+        raise SavedAuditError(
+            f"{folder} is no saved audit: it has no {MANIFEST} of one. Make it with: discretion audit."
+        )
+    return Path(folder)
 
 
 def _assemble(manifest: dict[str, Any], files: dict[str, pl.DataFrame]) -> Audit:

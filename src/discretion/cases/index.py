@@ -6,7 +6,7 @@ Built once, so that a page of 100,000 cases takes milliseconds; the price is a f
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cached_property
 
@@ -54,7 +54,7 @@ class Cases:
 
     def warm(self, say: Progress = lambda stage, done: None) -> None:
         """Build all that is built once, so that no reader waits for it; `say` is told how far it is."""
-        steps = (
+        steps: tuple[Callable[[], object], ...] = (
             lambda: self._haystack,
             lambda: self.informative,
             lambda: self.filters,
@@ -299,6 +299,8 @@ class Cases:
 
     def _search(self, rows: Rows, text: str) -> Rows:
         for word in words(text):
+            if "\0" in word:
+                return rows[:0]
             if len(rows):
                 part = self._haystack if len(rows) == len(self) else self._haystack.gather(rows)
                 rows = rows[part.str.contains(word, literal=True).to_numpy()]
@@ -327,14 +329,11 @@ class Cases:
         near = np.round(np.abs(cosine), 4)
         near[(self.state != self.state[row])] = 0
         near[row] = 0
-        order = np.lexsort((-self.informative, -near))[: k + 1] if len(self) < 5000 else self._nearest(near, k)
-        return [(int(r), float(cosine[r])) for r in order[:k] if near[r] > 0]
-
-    def _nearest(self, near: Float, k: int) -> Rows:
-        """Return the k nearest without sorting them all."""
-        score = near.astype(np.float64) * 1e3 + self.informative
-        top = np.argpartition(-score, k)[: k + 1]
-        return np.asarray(top[np.argsort(-score[top], kind="stable")])
+        # Only those as near as the k-th need sorting: they can be many, but are seldom all.
+        least = np.partition(near, -k)[-k] if len(near) > k else 0.0
+        candidates = np.flatnonzero((near >= least) & (near > 0))
+        order = np.lexsort((-self.informative[candidates], -near[candidates]))[:k]
+        return [(int(r), float(cosine[r])) for r in candidates[order]]
 
     def facets(self, query: Query, ruled: Collection[str] = ()) -> dict[str, int]:
         """Return how many cases each state would leave of a query: the counts beside a filter."""

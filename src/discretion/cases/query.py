@@ -115,11 +115,13 @@ class Query:
         given: dict[str, str] = {}
         attributes: list[tuple[str, str]] = []
         for name, value in pairs:
-            if name in names and value.strip():
+            if name in names:
                 given[name] = value.strip() if name == "text" else value
             elif name.startswith(ATTRIBUTE) and value:
                 attributes.append((name.removeprefix(ATTRIBUTE), value))
-        return cls(**given, attributes=tuple(dict(attributes).items()))
+        return cls(
+            **{name: value for name, value in given.items() if value}, attributes=tuple(dict(attributes).items())
+        )
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return the parameters of its address; what is empty or as usual is left out."""

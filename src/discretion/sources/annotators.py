@@ -28,10 +28,11 @@ from discretion.sources.columns import (
 from discretion.sources.files import read_frame
 from discretion.sources.judgements import ProbabilityColumns, place_probabilities
 from discretion.sources.raters import RATER_COLUMNS, load_raters
+from discretion.sources.rulings import holds_rulings, load_rulings
 from discretion.table import Annotator, Exclusion
 from discretion.vote import DEFAULT_MINIMUM_MASS, MISSING
 
-FORMATS = ("judge", "judge-tokens", "reward", "policy", "values", "raters")
+FORMATS = ("judge", "judge-tokens", "reward", "policy", "values", "raters", "rulings")
 """Formats of an annotator's file; see `load_annotator`."""
 
 _REWARDS = (("reward_a", "reward_b"), ("reward_first", "reward_second"), ("reward_chosen", "reward_rejected"))
@@ -70,6 +71,7 @@ def load_annotator(
         `ref_logp_second` also relative to the reference.
         ``values``: `value`, `preference`, `vote` or `label` in terms of the responses.
         ``raters``: `rater` and a value: each rater, and all of them as a group.
+        ``rulings``: the rulings of an audit: the majority of the reviewers, and each of them.
     minimum_mass : float
         For judges: answers with less probability have failed. A reproduction of published figures counts them: 0.
 
@@ -84,6 +86,8 @@ def load_annotator(
     """
     if format is not None and format not in FORMATS:
         raise StudyError(f"{shown(format)} is no format of an annotator's file. Expected one of {', '.join(FORMATS)}.")
+    if format == "rulings" or (format is None and holds_rulings(path)):
+        return load_rulings(path, ids, name=name)
     frame = read_frame(path)
     kind = format or _recognise(frame, path)
     id_column = require(frame, ID_COLUMNS, "the comparisons' ids", path)
