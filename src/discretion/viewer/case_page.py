@@ -13,7 +13,7 @@ from discretion.cases.case import VERDICTS, Case, Judged, case
 from discretion.cases.query import Query
 from discretion.rulings import Ruling
 from discretion.viewer.explorer import Explorer
-from discretion.viewer.pages import Card, card
+from discretion.viewer.pages import CASES_PER_PAGE, Card, card
 from discretion.vote import MISSING
 
 _FOLDED = 3  # turns of a conversation that stay open when it is long
@@ -45,8 +45,8 @@ class Precedent:
         From 0 to 1.
     swapped : bool
         Whether the two responses change places.
-    same, other : tuple of str
-        Annotators that decided for what corresponds to the first response here, and to the second.
+    decided : mapping
+        Annotators by what they decided, "first" being what corresponds to the first response here.
     rulings : tuple of (Ruling, str)
         Each with its verdict as it would read here.
     """
@@ -92,7 +92,7 @@ def case_page(explorer: Explorer, query: Query, id: str, draft: Draft, done: str
         "case": shown,
         "place": None if at is None else at + 1,
         "total": len(found),
-        "page": 1 if at is None else at // 25 + 1,
+        "page": 1 if at is None else at // CASES_PER_PAGE + 1,
         "before": cases.ids[int(found[at - 1])] if at else None,
         "after": cases.ids[int(found[at + 1])] if at is not None and at + 1 < len(found) else None,
         "folded": _folded(shown),
