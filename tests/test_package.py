@@ -168,11 +168,26 @@ def test_functions_stay_functions_whatever_is_imported_first(first: str) -> None
     assert fresh(code) == "fine"
 
 
+def declared(needs: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9_-]", need)[0].lower().replace("vl-convert-python", "vl_convert") for need in needs}
+
+
+def used_by(names: list[str]) -> set[str]:
+    found = {m.partition(".")[0] for name in names for m in imported(name, anywhere=True)}
+    return found - set(sys.stdlib_module_names) - {"discretion"}
+
+
 def test_the_core_needs_little() -> None:
-    names = {re.split(r"[^A-Za-z0-9_-]", need)[0].lower() for need in PROJECT["dependencies"]}
-    assert not names & {*HEAVY, "fastapi", "flask", "django", "trl", "tensorflow", "jax", "uvloop", "httpx"}
-    used = {m.partition(".")[0] for name in MODULES for m in imported(name)} - set(sys.stdlib_module_names)
-    assert used - {"discretion"} <= names  # and what is imported is declared
+    core = declared(PROJECT["dependencies"])
+    assert not core & {*HEAVY, "fastapi", "flask", "django", "trl", "tensorflow", "jax", "uvloop", "httpx"}
+    extras = {name: declared(needs) for name, needs in PROJECT["optional-dependencies"].items()}
+    viewer = [m for m in MODULES if m.startswith("discretion.viewer")]
+    hub = ["discretion.sources.hugging_face"]
+    rest = [m for m in MODULES if m not in (*viewer, *hub)]
+    # What is imported is declared, and what an extra brings is used where it may be missing only.
+    assert used_by(rest) <= core
+    assert used_by(viewer) <= core | extras["view"]
+    assert used_by(hub) <= core | extras["hf"]
 
 
 def test_versions_agree() -> None:
