@@ -264,6 +264,7 @@ def test_the_command_fails_where_a_gate_does(two: tuple[Path, Path]) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_wrong_gate(two: tuple[Path, Path]) -> None:
     assert command("diff", *two, "--fail-if", "nonsense").returncode == 2
     done = command("diff", *two, "--fail-if", "arbitrariness:nobody", "--replicates", 5)

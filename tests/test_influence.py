@@ -213,6 +213,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_texts_of_a_saved_audit(tmp_path: Path) -> None:
     made = rich_audit(5)
     folder = save(made, tmp_path / "a")

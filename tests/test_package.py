@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ HEAVY = ("torch", "ray", "starlette", "uvicorn", "datasets", "transformers", "ai
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
+@cache
 def imported(name: str, *, at_run_time: bool = True, anywhere: bool = False) -> set[str]:
     """Return the modules that a module imports: at its level, or also within its functions."""
     tree = ast.parse(MODULES[name].read_text())
@@ -56,10 +58,12 @@ def imported(name: str, *, at_run_time: bool = True, anywhere: bool = False) -> 
     return found
 
 
+@cache
 def within(name: str, *, anywhere: bool = False) -> set[str]:
     return {m for m in imported(name, anywhere=anywhere) if m in MODULES and m != name}
 
 
+@cache
 def reachable(name: str) -> set[str]:
     seen: set[str] = set()
     ahead = [name]

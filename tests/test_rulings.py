@@ -319,6 +319,7 @@ def test_the_terminal_shows_hostile_rulings_harmlessly(tmp_path: Path, colour: b
         assert text.count(docket.rulings[0].at[:10]) == len(TERMINAL)
 
 
+@pytest.mark.slow
 def test_the_command_shows_and_exports_rulings(tmp_path: Path) -> None:
     folder = save(audit(votes_table(20), replicates=0, splits=0, swaps=0), tmp_path / "audit")
     rule(folder, reason="mistaken")

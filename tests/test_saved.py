@@ -204,6 +204,7 @@ def test_no_folder_is_no_audit(tmp_path: Path) -> None:
     assert not is_saved_audit(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_manifest_of_other_types_never_fails_in_another_way(saved: Path) -> None:
     manifest = json.loads((saved / MANIFEST).read_text())
     places = [(key,) for key in manifest if key != "sha256"]

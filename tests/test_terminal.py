@@ -262,6 +262,7 @@ def test_messages_of_hostile_files_are_clean(text: str, tmp_path: Path) -> None:
         assert not set(done.stderr.decode()) & set("\x1b\x07\x9b\u202e"), done.stderr
 
 
+@pytest.mark.slow
 def test_hostile_names_in_the_next_steps_are_clean(tmp_path: Path) -> None:
     made = hostile_audit(HOSTILE["clipboard"])
     save(made, tmp_path / "a")

@@ -148,6 +148,7 @@ def test_figures_are_files_that_others_can_read(make, tmp_path: Path) -> None:
     assert len(list((tmp_path / "figures").iterdir())) == 3 * len(names)
 
 
+@pytest.mark.slow
 def test_the_command_writes_them(tmp_path: Path) -> None:
     folder = tmp_path / "audit"
     assert command("audit", EXAMPLE, "--out", folder, "--replicates", 20, "-q").returncode == 0

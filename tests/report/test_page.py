@@ -64,6 +64,7 @@ def payload_of(html: str) -> dict:
     return json.loads(text)
 
 
+@pytest.mark.slow
 def test_it_is_one_file_that_needs_nothing_else(example: Audit) -> None:
     tags = Tags(page(example, cases=5))
     for tag, attributes in tags.found:
@@ -231,6 +232,7 @@ def test_any_audit_has_a_report(make) -> None:
     payload_of(html)
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said() -> None:
     text = " ".join(Tags(page(from_arrays(60, 45, 2))).text)
     assert "40 principles of 45" in text
@@ -245,6 +247,7 @@ def test_a_page_for_a_server_refers_to_its_files(example: Audit) -> None:
     assert len(links_of(page(example, assets="/static/", links="/cases?"), "/cases?")) > 300
 
 
+@pytest.mark.slow
 def test_the_commands_write_it(tmp_path: Path) -> None:
     folder = tmp_path / "audit"
     done = command("audit", EXAMPLE, "--out", folder, "--replicates", 20, "--report", "--cases", 3)
@@ -263,6 +266,7 @@ def test_the_commands_write_it(tmp_path: Path) -> None:
     assert not (folder / "report.html").exists()  # it showed the figures that were replaced
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "audit"
     assert command("audit", EXAMPLE, "--out", folder, "--replicates", 0, "-q").returncode == 0
