@@ -103,6 +103,7 @@ def test_replicates_of_one_stage_do_not_depend_on_another():
 
 @given(tables())
 @settings(deadline=None, max_examples=25)
+@pytest.mark.slow
 def test_swapping_all_responses_leaves_every_figure_unchanged(table):
     one = audit(table, replicates=6, splits=3, threads=1)
     other = audit(swapped(table), replicates=6, splits=3, threads=1)
@@ -429,6 +430,7 @@ def test_planted_different_arbitrariness_is_found():
     assert found.differences["high"][0] < 0
 
 
+@pytest.mark.slow
 def test_the_same_discretion_is_seldom_told_apart():
     # Two annotators drawn from one discretion, 60 times: a test at 5 % may call 12 % at the most.
     same = np.linspace(0.4, -0.4, 7)

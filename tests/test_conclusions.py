@@ -164,6 +164,7 @@ def test_a_pair_that_may_be_luck_makes_none() -> None:
     assert "The clearest pair is" in found.text
 
 
+@pytest.mark.slow
 def test_coins_seldom_make_the_headline_and_a_follower_does() -> None:
     rng = np.random.default_rng(7)
     X = rng.choice(np.array([-1, 0, 1], np.int8), (120, 6))

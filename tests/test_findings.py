@@ -150,6 +150,7 @@ def test_long_names_are_shortened() -> None:
 
 @given(tables())
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_any_small_table_gives_whole_sentences_whichever_response_is_first(table: PreferenceTable) -> None:
     made = audit(table, **QUICK)
     sound(made)

@@ -56,6 +56,7 @@ def with_gaps(n: int, seed: int) -> PreferenceTable:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_arbitrariness_without_each_comparison(seed: int) -> None:
     table = with_gaps(50, seed)
     found = dict(influence(table, annotator="model").select("id", "influence").iter_rows())
@@ -66,6 +67,7 @@ def test_arbitrariness_without_each_comparison(seed: int) -> None:
 
 
 @pytest.mark.parametrize("prior", [None, Prior("gaussian", 1.5)])
+@pytest.mark.slow
 def test_discrepancy_without_a_comparison(prior: Prior | None) -> None:
     table = with_gaps(60, 3)
     frame = influence(table, annotator="model", figure="discrepancy", reference="people", prior=prior)
@@ -79,6 +81,7 @@ def test_discrepancy_without_a_comparison(prior: Prior | None) -> None:
 
 
 @pytest.mark.parametrize("prior", [None, Prior("gaussian", 1.5), Prior("pseudocount", 0.5)])
+@pytest.mark.slow
 def test_priority_without_a_comparison(prior: Prior | None) -> None:
     table = with_gaps(60, 3)
     frame = influence(table, annotator="model", figure="priority", prior=prior)

@@ -22,6 +22,8 @@ from discretion.saved import load, save
 from .court import POSIX, WRITER, ended, ids, rule, writer
 from .studies import environment, votes_table
 
+pytestmark = pytest.mark.slow
+
 
 @POSIX
 def test_a_full_disk_is_an_error_and_spoils_nothing(tmp_path: Path) -> None:
@@ -111,7 +113,6 @@ def test_an_audit_saved_again_and_again_loses_no_ruling(tmp_path: Path) -> None:
     load(folder)
 
 
-@pytest.mark.slow
 @POSIX
 def test_without_the_lock_such_rulings_are_lost(tmp_path: Path) -> None:
     # Negative control of the test above: the same, with a writer that does not ask for the folder.

@@ -92,6 +92,7 @@ def test_its_policy_allows_its_own_scripts_and_no_others(example: Audit) -> None
         assert base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() in policy
 
 
+@pytest.mark.slow
 def test_the_same_audit_gives_the_same_page(example: Audit) -> None:
     assert page(example, cases=4) == page(example, cases=4)
 
@@ -169,6 +170,7 @@ def test_what_the_script_draws_is_what_was_audited(example: Audit) -> None:
     assert len(payload["data"]["priority"][""]["columns"]["rank"]) == 8 * 10
 
 
+@pytest.mark.slow
 def test_embedded_cases_are_the_most_informative(example: Audit) -> None:
     html = page(example, cases=7)
     cases = Cases(example)
@@ -225,6 +227,7 @@ def from_arrays(n: int, p: int, a: int, **more: object) -> Audit:
     ids=["one principle", "no replicates", "three cases", "many principles", "many annotators", "silent",
          "no label", "everything"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_any_audit_has_a_report(make) -> None:
     html = page(make(), cases=3)
     text = " ".join(Tags(html).text)
