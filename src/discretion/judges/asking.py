@@ -184,3 +184,37 @@ def key_of(identity: str, question: Question, content: str, order: int, sample: 
         made.update(len(data).to_bytes(8, "little"))
         made.update(data)
     return made.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a reward model or a policy says of one response, or why it says nothing.
+
+    Parameters
+    ----------
+    key : bytes
+        16 bytes: the hash of all that can change the score.
+    case : str
+        The comparison's id.
+    response : int
+        0: the first response; 1: the second.
+    values : mapping
+        Numbers by name: `{"reward": 1.2}`, or `{"logp": -12.3, "n_tokens": 7, "ref_logp": -13.0}` (natural
+        logarithms); empty without an answer.
+    status : str
+        `OK`, or the reason.
+    tokens : int
+        Tokens that were read; -1 where it is not known.
+    seconds : float
+    at : str
+        When, in UTC, ISO 8601.
+    """
+
+    key: bytes
+    case: str
+    response: int
+    values: Mapping[str, float]
+    status: str = OK
+    tokens: int = -1
+    seconds: float = math.nan
+    at: str = ""
