@@ -121,7 +121,8 @@ def test_there_is_no_cycle() -> None:
 
 def test_nothing_heavy_is_imported_with_a_module() -> None:
     for name in MODULES:
-        if not name.startswith("discretion.viewer"):  # the case explorer is a web server
+        # The case explorer is a web server, and chat endpoints are asked by a client for the web.
+        if not name.startswith("discretion.viewer") and name != "discretion.judges.chat":
             for other in imported(name):
                 assert other.partition(".")[0] not in HEAVY, f"{name} imports {other}"
 
@@ -187,11 +188,13 @@ def test_the_core_needs_little() -> None:
     extras = {name: declared(needs) for name, needs in PROJECT["optional-dependencies"].items()}
     viewer = [m for m in MODULES if m.startswith("discretion.viewer")]
     hub = ["discretion.sources.hugging_face"]
-    rest = [m for m in MODULES if m not in (*viewer, *hub)]
+    chat = ["discretion.judges.chat"]
+    rest = [m for m in MODULES if m not in (*viewer, *hub, *chat)]
     # What is imported is declared, and what an extra brings is used where it may be missing only.
     assert used_by(rest) <= core
     assert used_by(viewer) <= core | extras["view"]
     assert used_by(hub) <= core | extras["hf"]
+    assert used_by(chat) <= core | extras["judge"]
 
 
 def test_versions_agree() -> None:

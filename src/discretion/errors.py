@@ -14,6 +14,7 @@ One tree, each leaf also the builtin that Python users would catch::
     ├── QueryError (ValueError)     a question about cases names something that is not there
     ├── RulingError (ValueError)    a ruling is incomplete, or could not be recorded
     ├── JournalError (OSError)     a journal of judgements cannot be opened, read or written
+    ├── JudgeError (OSError)        a judge cannot be asked: its endpoint, its key, its model
     ├── ExtraError (ImportError)    an optional dependency is not installed
     └── DownloadError (OSError)     a public file could not be fetched or has the wrong checksum
 """
@@ -115,6 +116,10 @@ class RulingError(DiscretionError, ValueError):
 
 class JournalError(DiscretionError, OSError):
     """A journal of judgements cannot be opened, read or written."""
+
+
+class JudgeError(DiscretionError, OSError):
+    """A judge cannot be asked: its endpoint, its key or its model is wrong, or it stays away."""
 
 
 class ExtraError(DiscretionError, ImportError):

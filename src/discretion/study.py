@@ -96,6 +96,42 @@ def load_study(path: str | Path, *, annotators: Mapping[str, str] | None = None,
     return study
 
 
+def load_questions(path: str | Path) -> tuple[Comparisons, Constitution | None]:
+    """Load what a judge is asked about: a study's comparisons, and its constitution where it has one.
+
+    Parameters
+    ----------
+    path : str or Path
+        As in `load_study`; an oracle and annotators need not be there yet.
+
+    Raises
+    ------
+    StudyError
+        There are no comparisons with texts.
+    DataError
+        A file cannot be used.
+    """
+    path = Path(path)
+    if suffix_of(path) == ".json" and not path.is_dir():
+        study = _from_annotated_pairs(path)
+        if study.comparisons is None:
+            raise StudyError(f"{path} has no texts to ask about.")
+        return study.comparisons, study.table.constitution
+    if path.is_dir():
+        described = path / "study.toml"
+        parts = read_study_file(described) if described.is_file() else find_study_files(path)
+    elif suffix_of(path) == ".toml":
+        parts = read_study_file(path)
+    else:
+        raise StudyError(f"{path} is no study. Expected a study.toml, a folder with comparisons.*, or a JSON.")
+    if parts.comparisons is None:
+        raise StudyError(
+            f'{parts.source}: the study has no comparisons to ask about. Add [comparisons] path = "file" to its '
+            "study.toml, or a file comparisons.jsonl (.csv, .parquet) to its folder."
+        )
+    return load_comparisons(parts.comparisons, columns=parts.columns).comparisons, _constitution(parts)
+
+
 def _assemble(parts: StudyFile, cluster: str | None) -> Study:
     if cluster is not None:
         parts = replace(parts, cluster=cluster)

@@ -1,0 +1,147 @@
+"""The verbs that ask models: judge."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from discretion.cli_app import JsonFlag, Quiet, Seed, app
+from discretion.console import existing, outcome, progress_bar, say
+from discretion.errors import StudyError
+
+if TYPE_CHECKING:
+    from discretion.collect import Progress
+
+Judges = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]KIND:MODEL", help="chat:gpt-4o, chat:MODEL@URL. Repeatable."),
+]
+Dollars = Annotated[float | None, typer.Option(help="US dollars a million tokens.", min=0)]
+
+
+@app.command()
+def judge(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A folder or TOML file with comparisons and a constitution.")
+    ],
+    oracle: Judges = None,
+    annotator: Judges = None,
+    template: Annotated[str, typer.Option(help="standard, published, joint, or a TOML file.")] = "standard",
+    orders: Annotated[str, typer.Option(help="both, or first: only the order of the file.")] = "both",
+    samples: Annotated[
+        int, typer.Option(help="Draws for each judgement, where there are no probabilities.", min=1)
+    ] = 1,
+    budget: Annotated[
+        str | None, typer.Option(metavar="DOLLARS", help="Stop cleanly when so much is spent: 20usd.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked and what it may cost.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many comparisons.", min=1)] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="Where every judgement is kept. Default: judgements.sqlite in the study's folder."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for oracle.csv and annotators/. Default: the study's.")
+    ] = None,
+    at_once: Annotated[int, typer.Option(help="Calls in flight at the most.", min=1)] = 256,
+    temperature: Annotated[float, typer.Option(min=0)] = 0.0,
+    key_variable: Annotated[str, typer.Option(help="Environment variable with the key.")] = "OPENAI_API_KEY",
+    price_in: Dollars = None,
+    price_cached: Dollars = None,
+    price_out: Dollars = None,
+    again: Annotated[bool, typer.Option(help="Ask again what failed.")] = True,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask models for the preferences of a study: each principle's, as its oracle, or their own, as annotators.
+
+    What is known is not asked again: stop with Ctrl-C, run it again, and it goes on.
+
+    Example: `discretion judge mystudy --oracle chat:gpt-4o --budget 20usd --dry-run`
+    """
+    existing(study)
+    if not oracle and not annotator:
+        raise typer.BadParameter("name at least one judge: --oracle KIND:MODEL or --annotator KIND:MODEL.")
+    if orders not in ("both", "first"):
+        raise typer.BadParameter(f"{orders!r} is neither both nor first.", param_hint="--orders")
+    money = _dollars(budget)
+    with outcome(as_json):
+        from discretion.document import dumps
+        from discretion.judges.spec import Options, Spec
+        from discretion.judging import Task, judge_study
+        from discretion.terminal_judging import show_judging
+
+        prices = {k: v for k, v in (("in", price_in), ("cached", price_cached), ("out", price_out)) if v is not None}
+        options = Options(
+            template=template, key_variable=key_variable, temperature=temperature, at_once=at_once,
+            prices=prices or None,
+        )  # fmt: skip
+        tasks = [Task(Spec.parse(text), "oracle") for text in oracle or []]
+        tasks += [Task(Spec.parse(text), "annotator") for text in annotator or []]
+        with progress_bar(quiet or as_json) as progress, _stopping(quiet or as_json) as stop:
+            result = judge_study(
+                study, tasks, options, orders=(0, 1) if orders == "both" else (0,), samples=samples, budget=money,
+                dry_run=dry_run, limit=limit, journal=journal, out=out, again=again, stop=stop,
+                report=lambda name, p: progress(f"{name} · {_told(p)}", p.asked / max(p.asked + p.missing, 1)),
+            )  # fmt: skip
+        if as_json:
+            typer.echo(dumps(result.document()))
+        else:
+            from rich.console import Console
+
+            show_judging(result, Console(highlight=False))
+        if result.stopped and not dry_run:
+            say(quiet or as_json, f"Stopped: {result.stopped}. Run the same command to go on.")
+
+
+def _dollars(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*\$?\s*(\d+(?:\.\d+)?)\s*(?:usd|\$|dollars?)?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no sum of money; write 20usd.", param_hint="--budget")
+    return float(found.group(1))
+
+
+def _told(progress: Progress) -> str:
+    """Return how far a run is, in the width that a terminal leaves beside a bar."""
+    parts = [f"{progress.rate:,.0f}/s"]
+    if progress.cost == progress.cost:  # a price is known
+        parts.append(f"${progress.cost:,.2f}")
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    if progress.left != float("inf"):
+        minutes, seconds = divmod(int(progress.left), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
+    return " · ".join(parts)
+
+
+@contextmanager
+def _stopping(quiet: bool) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a clean stop, in which what is in flight is finished; a second one interrupts."""
+    stop = threading.Event()
+
+    def asked(number: int, frame: FrameType | None) -> Any:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say(quiet, "Stopping: what is in flight is finished and kept. Ctrl-C again leaves it.")
+
+    try:
+        before = signal.signal(signal.SIGINT, asked)
+    except ValueError as error:  # not the main thread
+        raise StudyError("judging can be started from the main thread only.") from error
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

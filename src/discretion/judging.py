@@ -1,0 +1,262 @@
+"""Judging a study: each judge that was named is asked what the journal lacks, and its preferences become files.
+
+The files are in the published form, so that nothing but a study is needed to audit them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from discretion.collect import GENERIC_QUESTION, Collected, Plan, Progress, collect, plan, questions_of
+from discretion.comparison import Comparisons, content_id
+from discretion.errors import StudyError, shown
+from discretion.estimate import Estimate, estimate
+from discretion.journal import Journal
+from discretion.judges.asking import Judge, Question
+from discretion.judges.spec import Options, Spec
+from discretion.study import load_questions
+
+JOURNAL = "judgements.sqlite"
+SECRET = ".fence"
+"""The file beside a journal that holds the study's secret: fences are derived from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A judge and what its answers are for: "oracle" (each principle) or "annotator" (the generic question)."""
+
+    spec: Spec
+    role: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of one task.
+
+    Parameters
+    ----------
+    name, judge, role : str
+    total, known : int
+        Judgements in all, and those that the journal had.
+    estimate : Estimate
+        What the rest may take.
+    collected : Collected or None
+        None in a dry run.
+    file : str
+        Where the preferences stand; "" in a dry run, and where there are none.
+    """
+
+    name: str
+    judge: str
+    role: str
+    total: int
+    known: int
+    estimate: Estimate
+    collected: Collected | None = None
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What became of a run.
+
+    Parameters
+    ----------
+    study, journal : str
+    tasks : list of Judged
+    stopped : str
+        Why it stopped early, or "".
+    """
+
+    study: str
+    journal: str
+    tasks: list[Judged] = field(default_factory=list)
+    stopped: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON's objects."""
+        return asdict(self)
+
+
+def judge_study(
+    study: str | Path,
+    tasks: Sequence[Task],
+    options: Options,
+    *,
+    orders: Sequence[int] = (0, 1),
+    samples: int = 1,
+    budget: float | None = None,
+    dry_run: bool = False,
+    limit: int | None = None,
+    journal: Path | None = None,
+    out: Path | None = None,
+    again: bool = True,
+    stop: threading.Event | None = None,
+    report: Callable[[str, Progress], None] | None = None,
+) -> Judging:
+    """Ask the judges of a study what its journal lacks, and write what they prefer.
+
+    Parameters
+    ----------
+    study : path
+        A folder or TOML file, as for `load_questions`.
+    tasks : sequence of Task
+        Asked one after another.
+    options : Options
+    orders, samples, again :
+        As for `collect.plan`.
+    budget : float, optional
+        US dollars for the whole run.
+    dry_run : bool
+        Plan only: nothing is asked, and no file but the journal's own is made.
+    limit : int, optional
+        Only the first so many comparisons.
+    journal, out : path, optional
+        By default in the study's folder.
+
+    Returns
+    -------
+    Judging
+
+    Raises
+    ------
+    StudyError
+        A task does not fit the study, or a file that is not ours stands where one is to be written.
+    """
+    comparisons, constitution = load_questions(study)
+    if limit is not None:
+        comparisons = Comparisons(comparisons.frame.head(limit), comparisons.origin)
+    folder = Path(study) if Path(study).is_dir() else Path(study).parent
+    place = journal or folder / JOURNAL
+    stop = stop or threading.Event()
+    _check(tasks, constitution is not None, study)
+    options = _with_secret(options, place)
+    done: list[Judged] = []
+    spent = 0.0
+    why = ""
+    with Journal.open(place) as kept:
+        for task in tasks:
+            questions: tuple[Question, ...] = GENERIC_QUESTION
+            if task.role == "oracle" and constitution is not None:
+                questions = questions_of(constitution)
+            judge = make(task.spec, options)
+            planned = plan(judge, kept, comparisons, questions, orders=orders, samples=samples, again=again)
+            made = _judge(task, planned, kept, out or folder, options, dry_run=dry_run, stop=stop, report=report,
+                          budget=None if budget is None else max(budget - spent, 0.0))  # fmt: skip
+            done.append(made)
+            if made.collected is not None:
+                spent += made.collected.cost if made.collected.cost == made.collected.cost else 0.0
+                why = made.collected.stopped
+            if stop.is_set():
+                break
+    return Judging(str(study), str(place), done, why)
+
+
+def make(spec: Spec, options: Options) -> Judge:
+    """Return the judge that a spec names; its extra is needed only now.
+
+    Raises
+    ------
+    ExtraError
+        What it needs is not installed.
+    StudyError
+        There is no such judge.
+    """
+    from discretion.judges.prompt import load_template
+
+    template = load_template(options.template)
+    if spec.kind == "scripted":
+        from discretion.judges.scripted import prefers_longer
+
+        if spec.model != "longer":
+            raise StudyError(f"there is no rule {shown(spec.model)}. Expected scripted:longer.")
+        return prefers_longer()
+    from discretion.judges.chat import ChatJudge, ChatModel
+    from discretion.judges.endpoint import OPENAI
+
+    prices = options.prices or {}
+    model = ChatModel(
+        model=spec.model, key_variable=options.key_variable, temperature=options.temperature,
+        price_in=prices.get("in"), price_cached=prices.get("cached"), price_out=prices.get("out"),
+        base_url=spec.at or OPENAI,
+    )  # fmt: skip
+    return ChatJudge(model, template, options.secret, at_once=options.at_once)
+
+
+def _check(tasks: Sequence[Task], constitution: bool, study: str | Path) -> None:
+    names = [task.spec.name for task in tasks if task.role == "annotator"]
+    if len(set(names)) != len(names):
+        raise StudyError(f"two annotators would be named alike: {', '.join(map(shown, names))}. Write NAME=KIND:MODEL.")
+    oracles = [task for task in tasks if task.role == "oracle"]
+    if len({task.spec.name for task in oracles}) != len(oracles):
+        raise StudyError("two oracles would be named alike. Write NAME=KIND:MODEL.")
+    if oracles and not constitution:
+        raise StudyError(f"{study} has no constitution to ask about. Add constitution.txt, a principle a line.")
+
+
+def _judge(
+    task: Task, planned: Plan, journal: Journal, folder: Path, options: Options, *, dry_run: bool,
+    stop: threading.Event, budget: float | None, report: Callable[[str, Progress], None] | None,
+) -> Judged:  # fmt: skip
+    about = {
+        "name": task.spec.name, "judge": planned.judge.name, "role": task.role, "total": planned.total,
+        "known": planned.known, "estimate": estimate(planned, options.prices),
+    }  # fmt: skip
+    if dry_run:
+        return Judged(**about)  # type: ignore[arg-type]
+    told = None if report is None else lambda p: report(planned.judge.name, p)
+    collected = collect(planned, journal, budget=budget, stop=stop, report=told)
+    file = _write(task, planned, journal, folder)
+    return Judged(**about, collected=collected, file=file)  # type: ignore[arg-type]
+
+
+def _write(task: Task, planned: Plan, journal: Journal, folder: Path) -> str:
+    """Write what a judge prefers to the study's folder; nothing where there is no answer yet."""
+    if not journal.done(planned.digest):
+        return ""
+    content = {c.id: content_id(c.prompt, c.first, c.second) for c in planned.comparisons}
+    path = folder / "oracle.csv" if task.role == "oracle" else folder / "annotators" / f"{task.spec.name}.csv"
+    if task.role == "oracle":
+        path = _oracle_file(folder, task.spec.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    journal.export_published(path, planned.digest, list(content), planned.questions, content)
+    return str(path)
+
+
+def _oracle_file(folder: Path, name: str) -> Path:
+    """Return where an oracle goes: the study's place for it, or beside one that it already has."""
+    mine = folder / ".oracle"  # says which judge made oracle.csv
+    taken = next((p for p in folder.glob("oracle.*")), None)
+    if taken is None or (mine.is_file() and mine.read_text("utf-8") == name):
+        mine.write_text(name, "utf-8")
+        return folder / "oracle.csv"
+    return folder / "oracles" / f"{name}.csv"
+
+
+def _with_secret(options: Options, journal: Path) -> Options:
+    """Return the options with the study's secret, which is made once and lies beside the journal."""
+    path = journal.with_name(journal.name + SECRET)
+    if not path.exists():
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            part.touch(mode=0o600)
+            part.write_text(secrets.token_hex(32) + "\n", "ascii")
+            with contextlib.suppress(FileExistsError):  # another run was quicker: its secret counts
+                os.link(part, path)
+        except OSError as error:
+            raise StudyError(
+                f"{journal.parent} is no folder to keep a journal in: {error.strerror or error}."
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+    try:
+        return replace(options, secret=bytes.fromhex(path.read_text("ascii").strip()))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} holds no secret of this package. Move it away, and run this again.") from error

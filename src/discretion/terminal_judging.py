@@ -1,0 +1,67 @@
+"""What became of a judging run, in 80 columns."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from discretion.judging import Judged, Judging
+from discretion.terminal import plain, section, table_of
+
+
+def show_judging(result: Judging, console: Console) -> None:
+    """Print the plan of a dry run, or what a run asked, spent and wrote."""
+    dry = all(task.collected is None for task in result.tasks)
+    if dry:
+        console.print(section("What would be asked", _plan(result), "Tokens from the length of the prompts."))
+        return
+    table = table_of(
+        ("judge", "l"), ("as", "l"), ("asked", "r"), ("failed", "r"), ("known", "r"), ("cost", "r"), ("a second", "r")
+    )
+    for task in result.tasks:
+        got = task.collected
+        if got is None:
+            continue
+        rate = got.asked / got.seconds if got.seconds else 0.0
+        table.add_row(
+            Text(plain(task.judge, 26)), task.role, f"{got.asked:,}", f"{got.failed:,}", f"{task.known:,}",
+            dollars(got.cost), f"{rate:,.0f}",
+        )  # fmt: skip
+    console.print(section("What was asked", table))
+    for task in result.tasks:
+        _reasons(task, console)
+        if task.file:
+            console.print(Text(f"  {plain(task.name, 24)}: {plain(task.file)}", style="dim"), soft_wrap=True)
+    console.print(Text(f"  Journal: {plain(result.journal)}", style="dim"), soft_wrap=True)
+    if not result.stopped:
+        console.print(Text(f"Next: discretion audit {plain(result.study)} --report"), soft_wrap=True)
+
+
+def dollars(value: float) -> str:
+    """Return a sum of money, a dash where it is not known."""
+    return "–" if math.isnan(value) else f"${value:,.2f}"
+
+
+def _plan(result: Judging) -> Table:
+    table = table_of(
+        ("judge", "l"), ("as", "l"), ("calls", "r"), ("known", "r"), ("tokens", "r"), ("shared", "r"), ("cost", "r")
+    )
+    for task in result.tasks:
+        e = task.estimate
+        tokens = "–" if math.isnan(e.tokens_in) else f"{e.tokens_in / 1e6:,.2f} M"
+        shared = "–" if math.isnan(e.shared) else f"{e.shared:.0%}"
+        cost = dollars(e.cost) if math.isnan(e.cached_cost) or e.cached_cost == e.cost else (
+            f"{dollars(e.cached_cost)}–{dollars(e.cost)}"
+        )  # fmt: skip
+        table.add_row(Text(plain(task.judge, 26)), task.role, f"{e.calls:,}", f"{task.known:,}", tokens, shared, cost)
+    return table
+
+
+def _reasons(task: Judged, console: Console) -> None:
+    if task.collected is None or not task.collected.reasons:
+        return
+    listed = [f"{count:,} × {plain(reason, 50)}" for reason, count in list(task.collected.reasons.items())[:4]]
+    console.print(Text(f"  {plain(task.name, 24)} failed: {', '.join(listed)}", style="yellow"), soft_wrap=True)
