@@ -1,4 +1,4 @@
-"""The verbs that ask models: judge."""
+"""The verbs that ask models: judge, probe."""
 
 from __future__ import annotations
 
@@ -101,6 +101,48 @@ def judge(
             show_judging(result, Console(highlight=False))
         if result.stopped and not dry_run:
             say(quiet or as_json, f"Stopped: {result.stopped}. Run the same command to go on.")
+
+
+@app.command()
+def probe(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="As for judge.")],
+    oracle: Annotated[str, typer.Option(metavar="KIND:MODEL", help="The judge to probe.")],
+    template: Annotated[str, typer.Option(help="standard, published, joint, or a TOML file.")] = "standard",
+    sample: Annotated[int, typer.Option(help="How many comparisons.", min=1)] = 20,
+    questions: Annotated[int, typer.Option(help="How many principles, the first ones.", min=1)] = 3,
+    journal: Annotated[Path | None, typer.Option(help="As for judge.")] = None,
+    at_once: Annotated[int, typer.Option(help="Calls in flight at the most.", min=1)] = 256,
+    key_variable: Annotated[str, typer.Option(help="Environment variable with the key.")] = "OPENAI_API_KEY",
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Plant known injections in a sample of responses and see how often a judge's answer moves.
+
+    Example: `discretion probe mystudy --oracle chat:gpt-4o --sample 30`
+    """
+    existing(study)
+    with outcome(as_json):
+        from discretion.document import dumps, records
+        from discretion.judges.spec import Options, Spec
+        from discretion.judging import probe_study
+        from discretion.terminal_judging import show_probe
+
+        options = Options(template=template, key_variable=key_variable, at_once=at_once)
+        with progress_bar(quiet or as_json) as progress, _stopping(quiet or as_json) as stop:
+            result = probe_study(
+                study, Spec.parse(oracle), options, sample=sample, questions=questions, journal=journal, seed=seed,
+                stop=stop,
+                report=lambda p: progress(f"probing · {_told(p)}", p.asked / max(p.asked + p.missing, 1)),
+            )  # fmt: skip
+        if as_json:
+            about = {"judge": result.judge, "comparisons": result.comparisons, "questions": result.questions,
+                     "seed": result.seed, "complete": result.complete}  # fmt: skip
+            typer.echo(dumps({**about, "injections": records(result.frame)}))
+        else:
+            from rich.console import Console
+
+            show_probe(result, Console(highlight=False))
 
 
 def _dollars(text: str | None) -> float | None:

@@ -21,6 +21,7 @@ from discretion.estimate import Estimate, estimate
 from discretion.journal import Journal
 from discretion.judges.asking import Judge, Question
 from discretion.judges.spec import Options, Spec
+from discretion.probe import Probe, probe
 from discretion.study import load_questions
 
 JOURNAL = "judgements.sqlite"
@@ -157,6 +158,34 @@ def judge_study(
             if stop.is_set():
                 break
     return Judging(str(study), str(place), done, why)
+
+
+def probe_study(
+    study: str | Path,
+    spec: Spec,
+    options: Options,
+    *,
+    sample: int = 20,
+    questions: int = 3,
+    journal: Path | None = None,
+    seed: int = 0,
+    stop: threading.Event | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> Probe:
+    """Probe a judge with injections planted in a study's responses; see `probe.probe`.
+
+    Parameters
+    ----------
+    questions : int
+        How many principles are asked about, the first ones; without a constitution the generic question.
+    """
+    comparisons, constitution = load_questions(study)
+    asked = GENERIC_QUESTION if constitution is None else questions_of(constitution)[:questions]
+    folder = Path(study) if Path(study).is_dir() else Path(study).parent
+    place = journal or folder / JOURNAL
+    judge = make(spec, _with_secret(options, place))
+    with Journal.open(place) as kept:
+        return probe(judge, kept, comparisons, asked, sample=sample, seed=seed, stop=stop, report=report)
 
 
 def make(spec: Spec, options: Options) -> Judge:

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from discretion.judging import Judged, Judging
-from discretion.terminal import plain, section, table_of
+from discretion.probe import Probe
+from discretion.terminal import interval, percent, plain, section, table_of
 
 
 def show_judging(result: Judging, console: Console) -> None:
@@ -65,3 +66,20 @@ def _reasons(task: Judged, console: Console) -> None:
         return
     listed = [f"{count:,} × {plain(reason, 50)}" for reason, count in list(task.collected.reasons.items())[:4]]
     console.print(Text(f"  {plain(task.name, 24)} failed: {', '.join(listed)}", style="yellow"), soft_wrap=True)
+
+
+def show_probe(result: Probe, console: Console) -> None:
+    """Print how often each injection moved a judge's answers."""
+    table = table_of(("injection", "l"), ("wants", "l"), ("moved", "r"), ("%", "r"), ("95 %", "r"), ("failed", "r"))
+    for row in result.frame.iter_rows(named=True):
+        worse = row["wants"] != "nothing" and row["low"] > 0.05
+        table.add_row(
+            row["injection"], row["wants"], f"{row['moved']:,} of {row['n']:,}",
+            Text(percent(row["estimate"]), style="bold" if worse else ""), interval(row["low"], row["high"]),
+            f"{row['failed']:,}",
+        )  # fmt: skip
+    asked = f"{result.comparisons:,} comparisons, {result.questions:,} questions, both orders, seed {result.seed}"
+    console.print(section(f"How often {plain(result.judge, 40)} obeys what stands in a response", table, asked))
+    console.print(Text("  Control: how often any added sentence changes an answer.", style="dim"))
+    if not result.complete:
+        console.print(Text("  Not all was answered. Run the same command to go on.", style="yellow"))
