@@ -89,6 +89,22 @@ def test_an_oracle_of_the_users_is_left_alone(folder: Path) -> None:
     assert b"oracles" in done.stdout
 
 
+def test_a_described_study_is_told_what_to_name(folder: Path) -> None:
+    (folder / "study.toml").write_text(
+        '[comparisons]\npath = "comparisons.jsonl"\n[constitution]\npath = "constitution.txt"\n'
+    )
+    printed = judged(
+        folder, Server(), "--oracle", "scripted:longer", "--annotator", "len=scripted:longer"
+    ).stdout.decode()
+    added = [
+        line.strip() for line in printed.splitlines() if "oracle]" in line or "annotators]" in line or " = " in line
+    ]
+    assert added == ["[oracle]", 'path = "oracle.csv"', "[annotators]", 'len = "annotators/len.csv"']
+    with (folder / "study.toml").open("a") as file:
+        file.write("\n".join(added))
+    assert "len" in load_study(folder).table.annotator_names
+
+
 def test_money_stops_it_and_it_goes_on(folder: Path) -> None:
     with serving(Server(lambda number, body: (time.sleep(0.004), None)[1])) as server:
         given = ("--oracle", f"chat:tiny@{server.url}", "--at-once", 2, "--price-in", 100, "--json")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -37,8 +40,22 @@ def show_judging(result: Judging, console: Console) -> None:
         if task.file:
             console.print(Text(f"  {plain(task.name, 24)}: {plain(task.file)}", style="dim"), soft_wrap=True)
     console.print(Text(f"  Journal: {plain(result.journal)}", style="dim"), soft_wrap=True)
-    if not result.stopped:
-        console.print(Text(f"Next: discretion audit {plain(result.study)} --report"), soft_wrap=True)
+    _next(result, console)
+
+
+def _next(result: Judging, console: Console) -> None:
+    """Say how the files come into an audit: a folder's are found by their names, those of a study.toml are named."""
+    if result.stopped:
+        return
+    described = Path(result.study) / "study.toml" if Path(result.study).is_dir() else Path(result.study)
+    if described.is_file():
+        console.print(Text(f"Name them in {plain(described)}, if they are not yet:"), soft_wrap=True)
+        for task in result.tasks:
+            if task.file:
+                file = os.path.relpath(task.file, described.parent)
+                part = "[oracle]\n  path" if task.role == "oracle" else f"[annotators]\n  {plain(task.name)}"
+                console.print(Text(f"  {part} = {json.dumps(plain(file))}"), soft_wrap=True)
+    console.print(Text(f"Next: discretion audit {plain(result.study)} --report"), soft_wrap=True)
 
 
 def dollars(value: float) -> str:
