@@ -55,6 +55,7 @@ def by_principle(body: dict) -> dict:
     return completion(body, p=(0.1, 0.85, 0.05) if swapped else (0.85, 0.1, 0.05))
 
 
+@pytest.mark.slow
 def test_from_comparisons_to_an_audit(folder: Path) -> None:
     with serving(Server(answer=by_principle)) as server:
         given = ("--oracle", f"chat:tiny@{server.url}", "--annotator", f"j=chat:tiny@{server.url}")
@@ -89,6 +90,7 @@ def test_an_oracle_of_the_users_is_left_alone(folder: Path) -> None:
     assert b"oracles" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_described_study_is_told_what_to_name(folder: Path) -> None:
     (folder / "study.toml").write_text(
         '[comparisons]\npath = "comparisons.jsonl"\n[constitution]\npath = "constitution.txt"\n'
@@ -105,6 +107,7 @@ def test_a_described_study_is_told_what_to_name(folder: Path) -> None:
     assert "len" in load_study(folder).table.annotator_names
 
 
+@pytest.mark.slow
 def test_money_stops_it_and_it_goes_on(folder: Path) -> None:
     with serving(Server(lambda number, body: (time.sleep(0.004), None)[1])) as server:
         given = ("--oracle", f"chat:tiny@{server.url}", "--at-once", 2, "--price-in", 100, "--json")
@@ -170,6 +173,7 @@ def test_killed_twenty_times_it_ends_as_if_undisturbed(folder: Path) -> None:
         assert (frame["status"] == OK).all()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said(folder: Path, tmp_path: Path) -> None:
     with serving(Server(lambda number, body: {"status": 401, "body": f"bad key {KEY}"})) as server:
         done = judged(folder, server, "--oracle", f"chat:tiny@{server.url}", expect=1)
