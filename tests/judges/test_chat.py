@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -73,6 +75,21 @@ def test_answers_come_back_in_terms_of_the_responses() -> None:
     assert (body["model"], body["temperature"], body["logprobs"], body["top_logprobs"]) == ("tiny", 0.0, True, 20)
     assert max(server.answered.values()) == 1
     assert server.most_active <= 8
+
+
+def test_a_notebook_with_a_loop_of_its_own_can_ask_too() -> None:
+    async def notebook() -> list[Judgement]:
+        return asked(judge_of(server), given)
+
+    with serving(Server()) as server:
+        given = blocks(2)
+        with ThreadPoolExecutor(1) as thread:
+            found = thread.submit(lambda: asyncio.run(notebook())).result()
+        assert complete(found, given)
+        server.fault = lambda number, body: {"status": 401}
+        with ThreadPoolExecutor(1) as thread:
+            refused = thread.submit(lambda: asyncio.run(notebook()))
+        assert isinstance(refused.exception(), JudgeError)
 
 
 def test_without_log_probabilities_the_text_counts() -> None:

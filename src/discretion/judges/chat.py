@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from discretion.errors import ExtraError, JudgeError
-from discretion.judges.asking import OK, Ask, Block, Deliver, Judgement, Stop
+from discretion.judges.asking import Ask, Block, Deliver, Judgement, Stop
+from discretion.judges.completion import answer_token, cost, parsed, token_counts
 from discretion.judges.endpoint import OPENAI, address, refuse_plain, retry_after
 from discretion.judges.pace import Pace
 from discretion.judges.prompt import Template, joint_messages, messages
@@ -32,7 +33,6 @@ except ModuleNotFoundError as error:
 _MOST_BYTES = 8 << 20
 _AT_ONCE = 256  # judgements that are delivered together
 _FLUSH_SECONDS = 0.02  # so much may be overspent, or asked again after a crash
-_LOOKED_AT = 4  # tokens of a reply among which the answer is looked for
 _TRY_AGAIN = (408, 409, 425, 500, 502, 504)
 _TOO_MUCH = (429, 503, 529)
 _WRONG_SETUP = (401, 403, 404, 405, 407)
@@ -148,7 +148,7 @@ class ChatJudge:
         JudgeError
             The endpoint refuses the key or the model, or stays away for longer than the patience allows.
         """
-        asyncio.run(_Run(self, blocks, deliver, stop).run())
+        _to_the_end(lambda: asyncio.run(_Run(self, blocks, deliver, stop).run()))
 
     def request(self, call: _Call) -> dict[str, Any]:
         """Return the body of a call."""
@@ -198,10 +198,21 @@ class ChatJudge:
             found = from_joint(text, questions, self.template.labels)
             cut = reason == "length" and all(a.status == "malformed reply" for a in found)
             return [failed("truncated", text)] * questions if cut else found
-        top = _answer_token(choice.get("logprobs"), self.template.labels)
+        top = answer_token(choice.get("logprobs"), self.template.labels)
         if top:
             return [from_top_logprobs(top, self.template.labels, text=text)]
         return [from_text(text, self.template.labels, reason if isinstance(reason, str) else None)]
+
+
+def _to_the_end(run: Callable[[], None]) -> None:
+    """Run an event loop here, or in a thread where one runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        run()
+        return
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(run).result()
 
 
 class _Run:
@@ -289,7 +300,7 @@ class _Run:
             except _TooLong:
                 return self._failed(call, "reply too long", begun)
             if code == 200:
-                reply = _object(body)
+                reply = parsed(body)
                 if reply is not None:
                     self.pace.good()
                     return self._judgements(call, reply, begun)
@@ -349,7 +360,7 @@ class _Run:
 
     def _said(self, body: bytes) -> str:
         """Return what an endpoint said of an error, on one line and without the key."""
-        reply = _object(body) or {}
+        reply = parsed(body) or {}
         error = reply.get("error")
         text = error.get("message") if isinstance(error, dict) else error if isinstance(error, str) else None
         said = " ".join((text if isinstance(text, str) else body[:300].decode("utf-8", "replace")).split())
@@ -364,8 +375,8 @@ class _Run:
     def _made(self, call: _Call, answers: Sequence[Answer], begun: float, reply: Mapping[str, Any]) -> list[Judgement]:
         share = len(call.asks)
         usage = reply.get("usage")
-        tokens = _usage(usage if isinstance(usage, dict) else {})
-        cost = _cost(self.judge.model, tokens)
+        tokens = token_counts(usage if isinstance(usage, dict) else {})
+        dollars = cost(self.judge.model, tokens)
         fingerprint = reply.get("system_fingerprint")
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         seconds = time.monotonic() - begun
@@ -377,7 +388,7 @@ class _Run:
             found.append(
                 Judgement(
                     ask.key, call.block.case, ask.question.name, ask.order, ask.sample, first, second, neither,
-                    answer.status, answer.reply, read, cached, written, cost / share, seconds,
+                    answer.status, answer.reply, read, cached, written, dollars / share, seconds,
                     fingerprint[:100] if isinstance(fingerprint, str) else "", at,
                 )
             )  # fmt: skip
@@ -403,49 +414,3 @@ def _calls(blocks: Iterable[Block], joint: bool) -> Iterator[_Call]:
             groups.setdefault((ask.order, ask.sample), []).append(ask)
         for group in groups.values():
             yield _Call(block, group)
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _answer_token(logprobs: object, labels: Sequence[str]) -> list[tuple[str, float]]:
-    """Return the alternatives at the first token that can be an answer: some models put a mark or a space before it."""
-    tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
-    if not isinstance(tokens, list):
-        return []
-    first: list[tuple[str, float]] = []
-    for token in tokens[:_LOOKED_AT]:
-        given = token.get("top_logprobs") if isinstance(token, dict) else None
-        pairs = [
-            (t["token"], float(t["logprob"]))
-            for t in (given if isinstance(given, list) else [])
-            if isinstance(t, dict) and isinstance(t.get("token"), str) and isinstance(t.get("logprob"), (int, float))
-        ]
-        if not first:
-            first = pairs
-        if pairs and from_top_logprobs(pairs, labels).status == OK and token.get("token", "").strip():
-            return pairs
-    return first
-
-
-def _usage(usage: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return the tokens read, of these from a cache, and written; -1 where it does not say."""
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    found = (usage.get("prompt_tokens"), cached, usage.get("completion_tokens"))
-    read, from_cache, written = (n if isinstance(n, int) and n >= 0 else -1 for n in found)
-    return read, from_cache, written
-
-
-def _cost(model: ChatModel, tokens: tuple[int, int, int]) -> float:
-    read, cached, written = tokens
-    if model.price_in is None or read < 0:
-        return math.nan
-    cached = min(max(cached, 0), read)
-    price_cached = model.price_in if model.price_cached is None else model.price_cached
-    return ((read - cached) * model.price_in + cached * price_cached + max(written, 0) * (model.price_out or 0.0)) / 1e6
