@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -249,8 +250,14 @@ def test_an_endpoint_that_dies_and_comes_back_is_waited_for() -> None:
 
 
 def test_an_endpoint_that_stays_away_ends_the_run() -> None:
-    with serving(Server()) as server:
-        pass
+    server = Server()
+    with socket.socket() as taken:  # bound, and nobody listens: no other test can take the port meanwhile
+        taken.bind(("127.0.0.1", 0))
+        server.url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        _stays_away(server)
+
+
+def _stays_away(server: Server) -> None:
     with pytest.raises(JudgeError, match=r"answered nothing for 0 s.*unreachable.*run this again"):
         asked(judge_of(server, patience=0.3), blocks(2))
 
