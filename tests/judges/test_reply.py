@@ -109,3 +109,9 @@ def test_the_second_order_is_unswapped_once() -> None:
     answer = Answer(0.7, 0.2, 0.1)
     assert unswap(answer, 0) == (0.7, 0.2, 0.1)
     assert unswap(answer, 1) == (0.2, 0.7, 0.1)
+
+
+def test_a_model_that_runs_away_is_read_at_once() -> None:
+    for text in ("i" + " " * 2_000_000, "```" + " " * 2_000_000, "\n" * 1_000_000 + "x", "i '" * 500_000):
+        assert from_text(text, LABELS).status != OK
+        assert all(a.status != OK for a in from_joint(text, 2, LABELS))

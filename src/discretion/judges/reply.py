@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from discretion.judges.asking import OK
 
 _SHOWN = 200  # characters of a reply that are kept
+_LOOKED_AT = 2000  # characters in which a refusal is looked for: a model that runs away writes spaces for pages
 _AROUND = " \t\r\n\"'`*_.,:;()[]{}<>«»“”‘’#Ġ▁Ċ"  # what tokenisers and models put around a letter
 _NEITHER = ("neither", "none", "tie", "n/a", "na")
 _LEAD = re.compile(
@@ -23,7 +24,7 @@ _REFUSAL = re.compile(
     r"\b(?:i\s*(?:'|’)?\s*(?:m|am)\s+(?:sorry|unable|not\s+able)|i\s+(?:can(?:not|'t|’t)|won(?:'t|’t))|as\s+an\s+ai)\b",
     re.IGNORECASE,
 )
-_FENCED = re.compile(r"^\s*```[a-z]*\s*(.*?)\s*```\s*$", re.DOTALL)
+_FENCE = re.compile(r"```[a-z]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def from_text(text: str, labels: Sequence[str], finish_reason: str | None = None
         return failed("truncated", text)
     if not text.strip():
         return failed("empty reply")
-    return failed("refused" if _REFUSAL.search(text) else "unclear reply", text)
+    return failed("refused" if _REFUSAL.search(text[:_LOOKED_AT]) else "unclear reply", text)
 
 
 def from_joint(text: str, questions: int, labels: Sequence[str]) -> list[Answer]:
@@ -116,11 +117,14 @@ def from_joint(text: str, questions: int, labels: Sequence[str]) -> list[Answer]
         One a question: "malformed reply" for all if it is no such object, "missing answer" or "unclear reply" for
         those that it does not answer.
     """
-    fenced = _FENCED.match(text)
+    bare = text.strip()
+    opened = _FENCE.match(bare)
+    if opened and bare.endswith("```"):
+        bare = bare[opened.end() : -3]
     try:
-        pairs = json.loads(fenced.group(1) if fenced else text, object_pairs_hook=list)
+        pairs = json.loads(bare, object_pairs_hook=list)
     except (ValueError, RecursionError):
-        return [failed("refused" if _REFUSAL.search(text[:2000]) else "malformed reply", text)] * questions
+        return [failed("refused" if _REFUSAL.search(text[:_LOOKED_AT]) else "malformed reply", text)] * questions
     if not isinstance(pairs, list) or not all(isinstance(p, tuple) for p in pairs):
         return [failed("malformed reply", text)] * questions
     found: list[Answer] = []
