@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from discretion.judges.asking import OK
 
 _SHOWN = 200  # characters of a reply that are kept
-_LOOKED_AT = 2000  # characters in which a refusal is looked for: a model that runs away writes spaces for pages
+_LOOKED_AT = 2000  # characters among which a refusal is looked for: nobody refuses on the third page
+_ROUNDING = 0.01  # by how much probabilities in half precision, or of rounded logarithms, may exceed 1
 _AROUND = " \t\r\n\"'`*_.,:;()[]{}<>«»“”‘’#Ġ▁Ċ"  # what tokenisers and models put around a letter
 _NEITHER = ("neither", "none", "tie", "n/a", "na")
 _LEAD = re.compile(
-    r"^(?:(?:the|my)\s+)?(?:(?:final\s+)?answer|choice|verdict|response)\s*(?:is\b|:)?\s*", re.IGNORECASE
+    r"^(?:(?:the|my)\s+)?(?:(?:final\s+)?answer|choice|verdict|response)\b\s*(?:is\b|:)?\s*", re.IGNORECASE
 )
+# No two neighbours of these patterns match the same character: models that run away write spaces for pages.
 _REFUSAL = re.compile(
-    r"\b(?:i\s*(?:'|’)?\s*(?:m|am)\s+(?:sorry|unable|not\s+able)|i\s+(?:can(?:not|'t|’t)|won(?:'t|’t))|as\s+an\s+ai)\b",
+    r"\b(?:i(?:\s*['’]\s*|\s*)(?:m|am)\s+(?:sorry|unable|not\s+able)|i\s+(?:can(?:not|'t|’t)|won(?:'t|’t))|as\s+an\s+ai)\b",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"```[a-z]*")
+_NEITHER_TOO = re.compile(r"\b(?:neither|none|tie|tied)\b", re.IGNORECASE)
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +73,23 @@ def from_top_logprobs(top: Iterable[tuple[str, float]], labels: Sequence[str], *
     Returns
     -------
     Answer
-        What falls on other tokens is missing mass. With no answer among them the status is "no answer token".
+        What falls on other tokens is missing mass. Statuses: "no answer token"; "malformed log-probabilities" where
+        they exceed 1 by more than rounding does, as the raw logits that some servers send would.
     """
     sums = [0.0, 0.0, 0.0]
     for token, logprob in top:
-        k = _label(token, labels)
-        if k is not None and not math.isnan(logprob):
-            sums[k] += math.exp(min(logprob, 0.0))
+        k = label_of(token, labels)
+        if k is None or math.isnan(logprob):
+            continue
+        if logprob > _ROUNDING:
+            return failed("malformed log-probabilities", text)
+        sums[k] += math.exp(logprob)
     total = sum(sums)
     if total <= 0.0:
         return failed("no answer token", text)
-    scale = max(total, 1.0)  # rounded logarithms may sum to a little more than 1
+    if total > 1.0 + _ROUNDING:
+        return failed("malformed log-probabilities", text)
+    scale = max(total, 1.0)
     return Answer(sums[0] / scale, sums[1] / scale, sums[2] / scale, OK, text[:_SHOWN])
 
 
@@ -96,16 +105,16 @@ def from_text(text: str, labels: Sequence[str], finish_reason: str | None = None
     if finish_reason == "content_filter":
         return failed("content filter", text)
     first_line = text.strip().split("\n", 1)[0] if text.strip() else ""
-    k = _label(first_line, labels)
+    k = label_of(first_line, labels)
     if k is None:
-        k = _label(_LEAD.sub("", first_line.strip(_AROUND)), labels)
+        k = label_of(_LEAD.sub("", first_line.strip(_AROUND)), labels)
     if k is not None and (first_line == text.strip() or not _mentions_other(text, labels, k)):
         return _sure(k, text)
     if finish_reason == "length":
         return failed("truncated", text)
     if not text.strip():
         return failed("empty reply")
-    return failed("refused" if _REFUSAL.search(text[:_LOOKED_AT]) else "unclear reply", text)
+    return failed("refused" if _refuses(text) else "unclear reply", text)
 
 
 def from_joint(text: str, questions: int, labels: Sequence[str]) -> list[Answer]:
@@ -117,15 +126,12 @@ def from_joint(text: str, questions: int, labels: Sequence[str]) -> list[Answer]
         One a question: "malformed reply" for all if it is no such object, "missing answer" or "unclear reply" for
         those that it does not answer.
     """
-    bare = text.strip()
-    opened = _FENCE.match(bare)
-    if opened and bare.endswith("```"):
-        bare = bare[opened.end() : -3]
     try:
-        pairs = json.loads(bare, object_pairs_hook=list)
+        # Objects become tuples of pairs, which keeps keys that stand twice and tells objects from lists.
+        pairs = json.loads(_unfenced(text), object_pairs_hook=tuple)
     except (ValueError, RecursionError):
-        return [failed("refused" if _REFUSAL.search(text[:_LOOKED_AT]) else "malformed reply", text)] * questions
-    if not isinstance(pairs, list) or not all(isinstance(p, tuple) for p in pairs):
+        return [failed("refused" if _refuses(text) else "malformed reply", text)] * questions
+    if not isinstance(pairs, tuple):
         return [failed("malformed reply", text)] * questions
     found: list[Answer] = []
     for number in range(1, questions + 1):
@@ -133,11 +139,9 @@ def from_joint(text: str, questions: int, labels: Sequence[str]) -> list[Answer]
         if len(given) != 1:
             found.append(failed("missing answer" if not given else "unclear reply", text))
             continue
-        k = _label(given[0], labels) if isinstance(given[0], str) else None
-        if k is None:
-            found.append(failed("unclear reply", str(given[0])))
-        else:
-            found.append(_sure(k, str(given[0])))
+        said = given[0] if isinstance(given[0], str) else ""
+        k = label_of(said, labels)
+        found.append(failed("unclear reply", said or text) if k is None else _sure(k, said))
     return found
 
 
@@ -148,23 +152,42 @@ def unswap(answer: Answer, order: int) -> tuple[float, float, float]:
     return answer.second, answer.first, answer.neither
 
 
-def _label(token: str, labels: Sequence[str]) -> int | None:
-    """Return which answer a token or a short text is, None if it is none."""
-    bare = token.strip(_AROUND)
+def label_of(token: str, labels: Sequence[str]) -> int | None:
+    """Return which answer a token or a short text is, None if it is none.
+
+    Case, and what tokenisers and models put around a letter, do not count: "A", " a", "**A", "▁A", "(A)", "Response A".
+    """
+    bare = token.strip(_AROUND).lower()
     for k, label in enumerate(labels):
-        if bare == label or bare.lower() == label.lower():
+        if bare == (label.strip(_AROUND) or label).lower():
             return k
-    if bare.lower() in _NEITHER:
+    if bare in _NEITHER:
         return 2
-    parts = bare.split()
-    if len(parts) == 2 and parts[0].lower() in ("response", "option", "answer"):
-        return _label(parts[1], labels) if parts[1].strip(_AROUND) != bare else None
+    parts = bare.split(maxsplit=2)
+    if len(parts) == 2 and parts[0] in ("response", "option", "answer"):
+        return label_of(parts[1], labels)
     return None
 
 
 def _mentions_other(text: str, labels: Sequence[str], k: int) -> bool:
-    """Whether a longer reply names another answer too: a capital letter that stands alone, or neither."""
+    """Whether a longer reply names another answer too: a label that stands alone, or a word for neither."""
     others = [label for j, label in enumerate(labels) if j != k]
     if any(re.search(rf"(?<![\w']){re.escape(label)}(?![\w'])", text) for label in others):
         return True
-    return k != 2 and re.search(r"\bneither\b", text, re.IGNORECASE) is not None
+    return k != 2 and _NEITHER_TOO.search(text) is not None
+
+
+def _refuses(text: str) -> bool:
+    return _REFUSAL.search(text[:_LOOKED_AT]) is not None
+
+
+def _unfenced(text: str) -> str:
+    """Return a reply without the code fence around it.
+
+    Not by a pattern: one with three neighbours that match spaces took a minute for 3,200 of them.
+    """
+    bare = text.strip()
+    if len(bare) < 6 or not (bare.startswith("```") and bare.endswith("```")):
+        return bare
+    inside = bare[3:-3].lstrip()
+    return inside[4:] if inside[:4].lower() == "json" else inside
