@@ -1,27 +1,35 @@
 """Asking a chat endpoint: judgements a second against a bare loopback server, with the journal on the disk.
 
-The server answers the same words at once, in a process of its own: a core for it, a core for the client. Beside it the
-openai SDK makes the same calls and keeps nothing; it is left out where it is not installed.
+    python benchmarks/chat.py                        beside the openai SDK, and litellm where it is installed
+    python benchmarks/chat.py --memory 1000000       what a million judgements take
+
+The server answers the same words at once, in a process of its own: a core for it, a core for the client. The others
+make the same calls and keep nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import multiprocessing
 import os
 import tempfile
+import threading
 import time
+from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from discretion.collect import collect, plan
 from discretion.comparison import Comparisons
 from discretion.journal import Journal
-from discretion.judges.asking import Question
-from discretion.judges.chat import ChatJudge, ChatModel
+from discretion.judges.asking import Judgement, Question
+from discretion.judges.calls import ChatModel
+from discretion.judges.chat import ChatJudge
 from discretion.judges.prompt import load_template, messages
 
 COMPARISONS, PRINCIPLES = 500, 21
@@ -69,46 +77,115 @@ def _serve(pipe: Connection) -> None:
 
 
 def main() -> None:
-    """Run both and print the ratio."""
+    """Run all and print the ratios."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--memory", type=int, default=0, metavar="N", help="only ours, N judgements, with its memory")
+    given = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
     process.start()
     url = f"http://127.0.0.1:{ours.recv()}/v1"
-    rows = range(COMPARISONS)
-    texts = {name: [f"{name} of comparison {k} " * 20 for k in rows] for name in ("prompt", "first", "second")}
-    comparisons = Comparisons(pl.DataFrame({"id": [str(k) for k in rows], **texts}))
     questions = tuple(Question(f"p{k}", f"Principle number {k}.") for k in range(PRINCIPLES))
     template = load_template("standard")
     judge = ChatJudge(ChatModel("tiny", url, key_variable="NO_KEY"), template, b"secret", at_once=AT_ONCE)
+    if given.memory:
+        memory(judge, questions, given.memory)
+        return
     with tempfile.TemporaryDirectory() as folder, Journal.open(Path(folder) / "j.sqlite") as journal:
-        planned = plan(judge, journal, comparisons, questions)
+        planned = plan(judge, journal, comparisons(COMPARISONS), questions)
         done = collect(planned, journal)
     rate = done.asked / done.seconds
     print(f"ours, journal on the disk: {done.asked:,} judgements, {rate:,.0f} a second, {done.failed} failed")
+    block = next(planned.blocks())
+    asked = messages(template, block, block.asks[0], b"secret")
+    for name, call in (("openai SDK", _openai(url, asked)), ("litellm", _litellm(url, asked))):
+        if call is None:
+            print(f"{name}: not installed")
+            continue
+        reference = asyncio.run(_timed(call, SDK_CALLS))
+        print(f"{name}, kept nowhere: {reference:,.0f} a second; ratio {rate / reference:.1f}")
+
+
+def comparisons(n: int) -> Comparisons:
+    """Return so many comparisons of about 1,200 characters."""
+    texts = {name: [f"{name} of comparison {k} " * 20 for k in range(n)] for name in ("prompt", "first", "second")}
+    return Comparisons(pl.DataFrame({"id": [str(k) for k in range(n)], **texts}))
+
+
+def memory(judge: ChatJudge, questions: tuple[Question, ...], n: int) -> None:
+    """Make so many judgements in ten parts and print what the process holds after each."""
+    with tempfile.TemporaryDirectory() as folder, Journal.open(Path(folder) / "j.sqlite") as journal:
+        planned = plan(judge, journal, comparisons(-(-n // (2 * PRINCIPLES))), questions)
+        print(f"planned: {planned.total:,} judgements, {resident():,.0f} MB")
+        made = 0
+        told = 0
+
+        def deliver(judgements: list[Judgement]) -> None:
+            nonlocal made, told
+            journal.record(planned.digest, judgements)
+            made += len(judgements)
+            if made >= (told + 1) * planned.total / 10:
+                told = int(10 * made / planned.total)
+                rate = made / (time.perf_counter() - begun)
+                print(f"{made:>10,} judgements, {resident():,.0f} MB, {rate:,.0f} a second", flush=True)
+
+        begun = time.perf_counter()
+        judge.run(planned.blocks(), deliver, threading.Event())
+
+
+def resident() -> float:
+    """Return the megabytes that this process holds now."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+_Call = Callable[[], Awaitable[object]]
+
+
+def _openai(url: str, asked: list[dict[str, str]]) -> _Call | None:
     try:
         import openai
     except ModuleNotFoundError:
-        print("openai SDK: not installed")
-        return
-    block = next(planned.blocks())
-    asked = messages(template, block, block.asks[0], b"secret")
+        return None
+    client: Any = None
 
-    async def sdk() -> float:
-        client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0)
-        turns = asyncio.Semaphore(AT_ONCE)
+    async def call() -> object:
+        nonlocal client
+        client = client or openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0)
+        return await client.chat.completions.create(
+            model="tiny", messages=asked, temperature=0.0, max_tokens=4, logprobs=True, top_logprobs=20
+        )
 
-        async def one() -> None:
-            async with turns:
-                await client.chat.completions.create(
-                    model="tiny", messages=asked, temperature=0.0, max_tokens=4, logprobs=True, top_logprobs=20
-                )
+    return call
 
-        begun = time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(SDK_CALLS)))
-        return SDK_CALLS / (time.perf_counter() - begun)
 
-    reference = asyncio.run(sdk())
-    print(f"openai SDK {openai.__version__}, kept nowhere: {reference:,.0f} a second; ratio {rate / reference:.1f}")
+def _litellm(url: str, asked: list[dict[str, str]]) -> _Call | None:
+    try:
+        import litellm
+    except ModuleNotFoundError:
+        return None
+
+    async def call() -> object:
+        return await litellm.acompletion(
+            model="openai/tiny", messages=asked, temperature=0.0, max_tokens=4, logprobs=True, top_logprobs=20,
+            api_base=url, api_key="none", num_retries=0,
+        )  # fmt: skip
+
+    return call
+
+
+async def _timed(call: _Call, calls: int) -> float:
+    """Return calls a second."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one() -> None:
+        async with turns:
+            await call()
+
+    await asyncio.gather(*(one() for _ in range(AT_ONCE)))  # connections and imports
+    begun = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(calls)))
+    return calls / (time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

@@ -87,16 +87,21 @@ class Server:
         return web.Response(status=fault["status"], headers=fault.get("headers"), text=fault.get("body", ""))
 
 
-@contextmanager
 def serving(server: Server, port: int = 0):
-    """Run a server in a thread of its own."""
+    """Run a server of chat completions in a thread of its own."""
+    return running(server, lambda app: app.router.add_post("/v1/chat/completions", server.handle), port)
+
+
+@contextmanager
+def running(server, routes: Callable[[web.Application], object], port: int = 0):
+    """Run a server with these routes in a thread of its own; its `url` says where."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
     runner_of: list[web.AppRunner] = []
 
     async def start() -> None:
         app = web.Application(client_max_size=32 << 20)
-        app.router.add_post("/v1/chat/completions", server.handle)
+        routes(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)

@@ -29,7 +29,6 @@ _REFUSAL = re.compile(
 _NEITHER_TOO = re.compile(r"\b(?:neither|none|tie|tied)\b", re.IGNORECASE)
 
 
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a reply says of the response shown first, of the one shown second, and of neither.
