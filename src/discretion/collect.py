@@ -15,7 +15,7 @@ from discretion.comparison import Comparison, Comparisons, content_id
 from discretion.constitution import Constitution
 from discretion.errors import DataError
 from discretion.journal import Journal
-from discretion.judges.asking import GENERIC, OK, Ask, Block, Judge, Judgement, Question, key_of
+from discretion.judges.asking import GENERIC, OK, Ask, Block, Judge, Judgement, Question, Score, key_of
 
 Report = Callable[["Progress"], None]
 """Told how far the run is, some ten times a second at the most."""
@@ -208,7 +208,7 @@ def collect(
         There is a budget, and answers come without a price.
     """
     stop = stop or threading.Event()
-    run = _Run(planned.missing, budget, stop, report)
+    run = Run(planned.missing, budget, stop, report)
 
     def deliver(judgements: list[Judgement]) -> None:
         journal.record(planned.digest, judgements)
@@ -216,21 +216,21 @@ def collect(
 
     if planned.missing:
         planned.judge.run(planned.blocks(), deliver, stop)
-    run.tell()
-    stopped = "budget" if run.over else "interrupted" if stop.is_set() and run.asked < planned.missing else ""
-    return Collected(
-        asked=run.asked,
-        failed=run.failed,
-        reasons=dict(sorted(run.reasons.items(), key=lambda item: -item[1])),
-        cost=run.cost,
-        seconds=time.monotonic() - run.begun,
-        complete=run.asked >= planned.missing,
-        stopped=stopped,
-    )
+    return run.collected()
 
 
-class _Run:
-    """Counts what comes in, and stops the run where the money is spent."""
+class Run:
+    """Counts what comes in, and stops the run where the money is spent.
+
+    Parameters
+    ----------
+    missing : int
+        What is to come.
+    budget : float or None
+        US dollars.
+    stop : threading.Event
+    report : callable or None
+    """
 
     def __init__(self, missing: int, budget: float | None, stop: threading.Event, report: Report | None) -> None:
         self.missing, self.budget, self.stop, self.report = missing, budget, stop, report
@@ -240,16 +240,23 @@ class _Run:
         self.begun = self.told = time.monotonic()
         self.over = False
 
-    def count(self, judgements: Sequence[Judgement]) -> None:
-        self.asked += len(judgements)
-        for judgement in judgements:
-            if judgement.status != OK:
+    def count(self, made: Sequence[Judgement] | Sequence[Score]) -> None:
+        """Take what was journalled.
+
+        Raises
+        ------
+        DataError
+            There is a budget, and answers come without a price.
+        """
+        self.asked += len(made)
+        for one in made:
+            if one.status != OK:
                 self.failed += 1
-                self.reasons[judgement.status] = self.reasons.get(judgement.status, 0) + 1
-            if not math.isnan(judgement.cost):
-                self.cost = judgement.cost + (0.0 if math.isnan(self.cost) else self.cost)
+                self.reasons[one.status] = self.reasons.get(one.status, 0) + 1
+            if isinstance(one, Judgement) and not math.isnan(one.cost):
+                self.cost = one.cost + (0.0 if math.isnan(self.cost) else self.cost)
         if self.budget is not None:
-            if math.isnan(self.cost) and any(j.status == OK for j in judgements):
+            if math.isnan(self.cost) and any(one.status == OK for one in made):
                 self.stop.set()
                 raise DataError(
                     "a budget was given, and the answers have no price.",
@@ -261,7 +268,22 @@ class _Run:
         if self.report is not None and time.monotonic() - self.told >= _REPORT_SECONDS:
             self.tell()
 
+    def collected(self) -> Collected:
+        """Return what the run did, once it has ended."""
+        self.tell()
+        interrupted = self.stop.is_set() and self.asked < self.missing
+        return Collected(
+            asked=self.asked,
+            failed=self.failed,
+            reasons=dict(sorted(self.reasons.items(), key=lambda item: -item[1])),
+            cost=self.cost,
+            seconds=time.monotonic() - self.begun,
+            complete=self.asked >= self.missing,
+            stopped="budget" if self.over else "interrupted" if interrupted else "",
+        )
+
     def tell(self) -> None:
+        """Report how far the run is."""
         self.told = time.monotonic()
         if self.report is not None:
             left = max(self.missing - self.asked, 0)
