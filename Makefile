@@ -52,5 +52,5 @@ $(VENV)/core.ready: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/dev.ready: $(VENV)/core.ready pyproject.toml
 	@echo "installing what the tests need …"
-	@$(PIP) install --editable '.[hf,judge,view]' --group dev
+	@$(PIP) install --editable '.[hf,inspect,judge,local,view]' --group dev
 	@touch $@

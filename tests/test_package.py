@@ -26,7 +26,13 @@ MODULES = {
     ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(SOURCE.rglob("*.py"))
 }
-HEAVY = ("torch", "ray", "starlette", "uvicorn", "datasets", "transformers", "aiohttp", "openai", "pandas", "pyarrow")
+HEAVY = ("torch", "ray", "starlette", "uvicorn", "datasets", "transformers", "aiohttp", "openai", "pandas", "pyarrow",
+         "inspect_ai", "litellm", "huggingface_hub")  # fmt: skip
+ASKING = {"discretion.judges.chat": "judge", "discretion.judges.batch": "judge",
+          "discretion.judges.through_inspect": "inspect"} | {
+    f"discretion.judges.{name}": "local" for name in ("local", "models", "policy", "prefix", "reward")
+}  # fmt: skip
+"""Modules that need an extra, and which."""
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
@@ -121,8 +127,8 @@ def test_there_is_no_cycle() -> None:
 
 def test_nothing_heavy_is_imported_with_a_module() -> None:
     for name in MODULES:
-        # The case explorer is a web server, and chat endpoints are asked by a client for the web.
-        if not name.startswith("discretion.viewer") and name != "discretion.judges.chat":
+        # The case explorer is a web server, and ways to ask models stand on what runs or reaches them.
+        if not name.startswith("discretion.viewer") and name not in ASKING:
             for other in imported(name):
                 assert other.partition(".")[0] not in HEAVY, f"{name} imports {other}"
 
@@ -188,13 +194,15 @@ def test_the_core_needs_little() -> None:
     extras = {name: declared(needs) for name, needs in PROJECT["optional-dependencies"].items()}
     viewer = [m for m in MODULES if m.startswith("discretion.viewer")]
     hub = ["discretion.sources.hugging_face"]
-    chat = ["discretion.judges.chat"]
-    rest = [m for m in MODULES if m not in (*viewer, *hub, *chat)]
+    rest = [m for m in MODULES if m not in (*viewer, *hub, *ASKING)]
     # What is imported is declared, and what an extra brings is used where it may be missing only.
     assert used_by(rest) <= core
     assert used_by(viewer) <= core | extras["view"]
     assert used_by(hub) <= core | extras["hf"]
-    assert used_by(chat) <= core | extras["judge"]
+    for module, extra in ASKING.items():
+        # What transformers needs itself comes with it.
+        brings = {"huggingface_hub", "safetensors"} if extra == "local" else set()
+        assert used_by([module]) <= core | extras[extra] | brings, module
 
 
 def test_versions_agree() -> None:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 Judges = Annotated[
     list[str] | None,
-    typer.Option(metavar="[NAME=]KIND:MODEL", help="chat:gpt-4o, chat:MODEL@URL. Repeatable."),
+    typer.Option(
+        metavar="[NAME=]KIND:MODEL",
+        help="chat:gpt-4o, chat:MODEL@URL, batch:…, local:…, reward:…, policy:…, inspect:…. Repeatable.",
+    ),
 ]
 Dollars = Annotated[float | None, typer.Option(help="US dollars a million tokens.", min=0)]
 
@@ -58,7 +61,16 @@ def judge(
     price_cached: Dollars = None,
     price_out: Dollars = None,
     again: Annotated[bool, typer.Option(help="Ask again what failed.")] = True,
-    seed: Seed = 0,
+    poll: Annotated[float, typer.Option(help="Seconds between looks at batches.", min=0)] = 60.0,
+    reference: Annotated[
+        str, typer.Option(metavar="MODEL", help="A policy's reference: its log-probabilities are kept beside it.")
+    ] = "",
+    device: Annotated[str, typer.Option(help="For models on this machine: cpu, cuda, cuda:1.")] = "",
+    dtype: Annotated[str, typer.Option(help="auto (as the weights are), bfloat16, float16, float32.")] = "auto",
+    batch: Annotated[int, typer.Option(help="Sequences that a model on this machine reads at a time.", min=0)] = 0,
+    remote_code: Annotated[
+        bool, typer.Option("--remote-code", help="Let Python code that comes with a model run.")
+    ] = False,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
@@ -83,7 +95,8 @@ def judge(
         prices = {k: v for k, v in (("in", price_in), ("cached", price_cached), ("out", price_out)) if v is not None}
         options = Options(
             template=template, key_variable=key_variable, temperature=temperature, at_once=at_once,
-            prices=prices or None,
+            prices=prices or None, reference=reference, device=device, dtype=dtype, batch=batch,
+            remote_code=remote_code, poll=poll,
         )  # fmt: skip
         tasks = [Task(Spec.parse(text), "oracle") for text in oracle or []]
         tasks += [Task(Spec.parse(text), "annotator") for text in annotator or []]

@@ -10,10 +10,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from discretion.baselines import length_votes
+from discretion.comparison import Comparisons
 from discretion.metrics.resampling import share_interval
 from discretion.table import PreferenceTable
 from discretion.vote import MISSING, Votes
 
+_COLUMNS = {"who": pl.String, "habit": pl.String} | dict.fromkeys(
+    ("estimate", "se", "low", "high", "count", "n"), pl.Float64
+)
 _CONFOUNDED = 0.9  # share of single-order comparisons in which the response shown first is the chosen one
 
 
@@ -45,9 +49,24 @@ def habits_frame(table: PreferenceTable) -> pl.DataFrame:
             rows += _positions(annotator.name, votes.values())
         if longer is not None:
             rows.append(_longer(annotator.name, annotator.dense(len(table)), longer))
-    names = ("who", "habit", "estimate", "se", "low", "high", "count", "n")
-    kinds = (pl.String, pl.String, *[pl.Float64] * 6)
-    return pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
+    return pl.DataFrame(rows, schema=_COLUMNS, orient="row")
+
+
+def habits_of(votes: Votes, comparisons: Comparisons) -> pl.DataFrame:
+    """Return the habits of one judge, of all its questions together: the columns of `habits_frame` without `who`.
+
+    Parameters
+    ----------
+    votes : Votes
+        (2, N, P, 3) or (2, N, 3).
+    comparisons : N comparisons
+    """
+    rows = _positions("", votes.values()) if votes.both_orders else []
+    lengths = comparisons.attributes
+    longer = np.sign((lengths["length_first"] - lengths["length_second"]).to_numpy()).astype(np.int8)
+    values = votes.reconciled()
+    rows.append(_longer("", values, longer if values.ndim == 1 else longer[:, None]))
+    return pl.DataFrame(rows, schema=_COLUMNS, orient="row").drop("who")
 
 
 _Habit = tuple[str, str, float, float, float, float, float, float]

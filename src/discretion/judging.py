@@ -6,27 +6,34 @@ The files are in the published form, so that nothing but a study is needed to au
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from discretion.collect import GENERIC_QUESTION, Collected, Plan, Progress, collect, plan, questions_of
+from discretion.collect_scores import ScorePlan, collect_scores, export_scores, plan_scores
 from discretion.comparison import Comparisons, content_id
-from discretion.errors import StudyError, shown
+from discretion.errors import DataError, StudyError, shown
 from discretion.estimate import Estimate, estimate
+from discretion.habits import habits_of
 from discretion.journal import Journal
-from discretion.judges.asking import Judge, Question
-from discretion.judges.spec import Options, Spec
+from discretion.judges.asking import Question
+from discretion.judges.opening import open_judge, open_scorer
+from discretion.judges.spec import BATCH_DISCOUNT, SCORERS, Options, Spec
 from discretion.probe import Probe, probe
 from discretion.study import load_questions
 
 JOURNAL = "judgements.sqlite"
 SECRET = ".fence"
 """The file beside a journal that holds the study's secret: fences are derived from it."""
+
+BATCHES = ".batches"
+"""The folder beside a journal where it is kept which batches wait at an endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,11 @@ class Judged:
         None in a dry run.
     file : str
         Where the preferences stand; "" in a dry run, and where there are none.
+    unit : str
+        What is counted: "judgement", or "response" of a scorer.
+    habits : list of mapping
+        How often it contradicts itself when the order changes, prefers what is shown first, or the longer response:
+        `habit`, `estimate`, `low`, `high`, `count`, `n`; see `habits.habits_frame`.
     """
 
     name: str
@@ -62,6 +74,8 @@ class Judged:
     estimate: Estimate
     collected: Collected | None = None
     file: str = ""
+    unit: str = "judgement"
+    habits: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -147,8 +161,12 @@ def judge_study(
             questions: tuple[Question, ...] = GENERIC_QUESTION
             if task.role == "oracle" and constitution is not None:
                 questions = questions_of(constitution)
-            judge = make(task.spec, options)
-            planned = plan(judge, kept, comparisons, questions, orders=orders, samples=samples, again=again)
+            planned: Plan | ScorePlan
+            if task.spec.kind in SCORERS:
+                planned = plan_scores(open_scorer(task.spec, options), kept, comparisons, again=again)
+            else:
+                judge = open_judge(task.spec, options)
+                planned = plan(judge, kept, comparisons, questions, orders=orders, samples=samples, again=again)
             made = _judge(task, planned, kept, out or folder, options, dry_run=dry_run, stop=stop, report=report,
                           budget=None if budget is None else max(budget - spent, 0.0))  # fmt: skip
             done.append(made)
@@ -183,40 +201,9 @@ def probe_study(
     asked = GENERIC_QUESTION if constitution is None else questions_of(constitution)[:questions]
     folder = Path(study) if Path(study).is_dir() else Path(study).parent
     place = journal or folder / JOURNAL
-    judge = make(spec, _with_secret(options, place))
+    judge = open_judge(spec, _with_secret(options, place))
     with Journal.open(place) as kept:
         return probe(judge, kept, comparisons, asked, sample=sample, seed=seed, stop=stop, report=report)
-
-
-def make(spec: Spec, options: Options) -> Judge:
-    """Return the judge that a spec names; its extra is needed only now.
-
-    Raises
-    ------
-    ExtraError
-        What it needs is not installed.
-    StudyError
-        There is no such judge.
-    """
-    from discretion.judges.prompt import load_template
-
-    template = load_template(options.template)
-    if spec.kind == "scripted":
-        from discretion.judges.scripted import prefers_longer
-
-        if spec.model != "longer":
-            raise StudyError(f"there is no rule {shown(spec.model)}. Expected scripted:longer.")
-        return prefers_longer()
-    from discretion.judges.chat import ChatJudge, ChatModel
-    from discretion.judges.endpoint import OPENAI
-
-    prices = options.prices or {}
-    model = ChatModel(
-        model=spec.model, key_variable=options.key_variable, temperature=options.temperature,
-        price_in=prices.get("in"), price_cached=prices.get("cached"), price_out=prices.get("out"),
-        base_url=spec.at or OPENAI,
-    )  # fmt: skip
-    return ChatJudge(model, template, options.secret, at_once=options.at_once)
 
 
 def _check(tasks: Sequence[Task], constitution: bool, study: str | Path) -> None:
@@ -226,24 +213,67 @@ def _check(tasks: Sequence[Task], constitution: bool, study: str | Path) -> None
     oracles = [task for task in tasks if task.role == "oracle"]
     if len({task.spec.name for task in oracles}) != len(oracles):
         raise StudyError("two oracles would be named alike. Write NAME=KIND:MODEL.")
+    scorer = next((task for task in oracles if task.spec.kind in SCORERS), None)
+    if scorer is not None:
+        raise StudyError(
+            f"{scorer.spec.kind}:{shown(scorer.spec.model)} scores responses and cannot be asked about a principle. "
+            "Name it as an annotator: --annotator."
+        )
     if oracles and not constitution:
         raise StudyError(f"{study} has no constitution to ask about. Add constitution.txt, a principle a line.")
 
 
 def _judge(
-    task: Task, planned: Plan, journal: Journal, folder: Path, options: Options, *, dry_run: bool,
+    task: Task, planned: Plan | ScorePlan, journal: Journal, folder: Path, options: Options, *, dry_run: bool,
     stop: threading.Event, budget: float | None, report: Callable[[str, Progress], None] | None,
 ) -> Judged:  # fmt: skip
-    about = {
-        "name": task.spec.name, "judge": planned.judge.name, "role": task.role, "total": planned.total,
-        "known": planned.known, "estimate": estimate(planned, options.prices),
-    }  # fmt: skip
+    asked_of = planned.scorer.name if isinstance(planned, ScorePlan) else planned.judge.name
+    expected = (
+        Estimate(planned.missing) if isinstance(planned, ScorePlan) else estimate(planned, _prices(task, options))
+    )
+    made = Judged(
+        task.spec.name, asked_of, task.role, planned.total, planned.known, expected,
+        unit="response" if isinstance(planned, ScorePlan) else "judgement",
+    )  # fmt: skip
     if dry_run:
-        return Judged(**about)  # type: ignore[arg-type]
-    told = None if report is None else lambda p: report(planned.judge.name, p)
+        return made
+    told = None if report is None else lambda p: report(asked_of, p)
+    if isinstance(planned, ScorePlan):
+        collected = collect_scores(planned, journal, stop=stop, report=told)
+        return replace(made, collected=collected, file=_write_scores(task, planned, journal, folder))
+    if task.spec.kind == "batch" and budget is not None:
+        _refuse_beyond(budget, expected, planned)
     collected = collect(planned, journal, budget=budget, stop=stop, report=told)
     file = _write(task, planned, journal, folder)
-    return Judged(**about, collected=collected, file=file)  # type: ignore[arg-type]
+    return replace(made, collected=collected, file=file, habits=_habits(planned, journal) if file else [])
+
+
+def _prices(task: Task, options: Options) -> Mapping[str, float] | None:
+    """Return the prices that a judge charges; a batch charges half of them."""
+    if task.spec.kind != "batch" or options.prices is None:
+        return options.prices
+    return {name: price * BATCH_DISCOUNT for name, price in options.prices.items()}
+
+
+def _refuse_beyond(budget: float, expected: Estimate, planned: Plan) -> None:
+    """Refuse a batch that may cost more than there is: once it is submitted it cannot be stopped for its cost."""
+    if math.isnan(expected.cost) and planned.missing:
+        raise DataError(
+            "a budget was given, and there are no prices.",
+            expected="prices in dollars a million tokens: --price-in and --price-out.",
+        )
+    if expected.cost > budget:
+        raise StudyError(
+            f"{planned.judge.name} may cost ${expected.cost:,.2f}, and ${budget:,.2f} are left. A batch cannot be "
+            "stopped halfway: raise the budget, or ask less with --limit."
+        )
+
+
+def _habits(planned: Plan, journal: Journal) -> list[dict[str, Any]]:
+    content = {c.id: content_id(c.prompt, c.first, c.second) for c in planned.comparisons}
+    votes = journal.votes(planned.digest, list(content), planned.questions, content)
+    names = ("habit", "estimate", "low", "high", "count", "n")
+    return habits_of(votes, planned.comparisons).select(names).to_dicts()
 
 
 def _write(task: Task, planned: Plan, journal: Journal, folder: Path) -> str:
@@ -251,12 +281,25 @@ def _write(task: Task, planned: Plan, journal: Journal, folder: Path) -> str:
     if not journal.done(planned.digest):
         return ""
     content = {c.id: content_id(c.prompt, c.first, c.second) for c in planned.comparisons}
-    path = folder / "oracle.csv" if task.role == "oracle" else folder / "annotators" / f"{task.spec.name}.csv"
+    path = _annotator_file(folder, task)
     if task.role == "oracle":
         path = _oracle_file(folder, task.spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     journal.export_published(path, planned.digest, list(content), planned.questions, content)
     return str(path)
+
+
+def _write_scores(task: Task, planned: ScorePlan, journal: Journal, folder: Path) -> str:
+    if not journal.scored(planned.digest):
+        return ""
+    path = _annotator_file(folder, task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    export_scores(path, planned, journal)
+    return str(path)
+
+
+def _annotator_file(folder: Path, task: Task) -> Path:
+    return folder / "annotators" / f"{task.spec.name}.csv"
 
 
 def _oracle_file(folder: Path, name: str) -> Path:
@@ -285,7 +328,8 @@ def _with_secret(options: Options, journal: Path) -> Options:
             ) from error
         finally:
             part.unlink(missing_ok=True)
+    folder = journal.with_name(journal.name + BATCHES)
     try:
-        return replace(options, secret=bytes.fromhex(path.read_text("ascii").strip()))
+        return replace(options, secret=bytes.fromhex(path.read_text("ascii").strip()), folder=folder)
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} holds no secret of this package. Move it away, and run this again.") from error

@@ -35,12 +35,46 @@ def show_judging(result: Judging, console: Console) -> None:
             dollars(got.cost), f"{rate:,.0f}",
         )  # fmt: skip
     console.print(section("What was asked", table))
+    habits = _habits(result)
+    if habits is not None:
+        console.print(section("What goes by position or length", habits, _HABITS_NOTE))
     for task in result.tasks:
         _reasons(task, console)
         if task.file:
             console.print(Text(f"  {plain(task.name, 24)}: {plain(task.file)}", style="dim"), soft_wrap=True)
     console.print(Text(f"  Journal: {plain(result.journal)}", style="dim"), soft_wrap=True)
     _next(result, console)
+
+
+_HABITS = {
+    "same verdict in both orders": "same",
+    "first shown in both orders": "first",
+    "second shown in both orders": "second",
+    "prefers the longer response": "longer",
+}
+_HABITS_NOTE = (
+    "In %, with 95 % interval. same, first, second: of what was asked in both orders, the same verdict in both, or "
+    "whatever was shown first (second) in both. longer: of its choices, the longer response."
+)
+
+
+def _habits(result: Judging) -> Table | None:
+    """Return the habits of the judges that have any answers."""
+    table = table_of(("judge", "l"), ("as", "l"), *((short, "r") for short in _HABITS.values()))
+    for task in result.tasks:
+        by_name = {row["habit"]: row for row in task.habits if row["n"] > 0}
+        if by_name:
+            table.add_row(
+                Text(plain(task.judge, 18)), task.role,
+                *(_share(by_name.get(name)) for name in _HABITS),
+            )  # fmt: skip
+    return table if table.row_count else None
+
+
+def _share(row: dict[str, float] | None) -> str:
+    if row is None:
+        return "–"
+    return f"{percent(row['estimate'], 0)} ({percent(row['low'], 0)}–{percent(row['high'], 0)})"
 
 
 def _next(result: Judging, console: Console) -> None:

@@ -1,20 +1,35 @@
-"""Judges as people name them: "chat:gpt-4o", "chat:tiny@http://localhost:8000/v1", "scripted:longer".
+"""Judges as people name them: "chat:gpt-4o", "chat:tiny@http://localhost:8000/v1", "reward:org/model@main".
 
-The one place that knows all ways to ask; each is imported only when it is named.
+What a name means, and the options that go with it; `opening` turns both into a judge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from discretion.errors import StudyError, shown
 
 KINDS = {
     "chat": "an OpenAI-compatible endpoint: chat:MODEL or chat:MODEL@URL",
+    "batch": "the batch API of such an endpoint, at half the price: batch:MODEL or batch:MODEL@URL",
+    "inspect": "any provider that inspect_ai knows: inspect:PROVIDER/MODEL",
+    "local": "a language model on this machine: local:FOLDER or local:MODEL@REVISION",
+    "reward": "a reward model on this machine: reward:FOLDER or reward:MODEL@REVISION",
+    "policy": "a language model by its log-probabilities: policy:FOLDER or policy:MODEL@REVISION",
     "scripted": "a rule, to try things out: scripted:longer",
 }
 """The ways to ask, with how they are named."""
+
+SCORERS = ("reward", "policy")
+"""Ways that score each response by itself: annotators, never oracles, since they are not asked about a principle."""
+
+BATCH_DISCOUNT = 0.5
+"""Of the price, where batches are offered."""
+
+ENDPOINTS = ("chat", "batch")
+MODELS = ("local", "reward", "policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +43,9 @@ class Spec:
     kind : str
         One of `KINDS`.
     model : str
-        A model's name, or the name of a rule.
+        A model's name or folder, or the name of a rule.
     at : str
-        The address of an endpoint; may be empty.
+        The address of an endpoint, or the revision of a model on a hub; may be empty.
     """
 
     name: str
@@ -52,7 +67,7 @@ class Spec:
         name, given = (head.strip(), rest) if named else ("", text)
         kind, colon, model = given.strip().partition(":")
         at = ""
-        if kind == "chat":
+        if kind in ENDPOINTS or (kind in MODELS and not Path(model).is_dir()):
             model, _, at = model.partition("@")
         if kind not in KINDS or not colon or not model:
             ways = "; ".join(KINDS.values())
@@ -78,6 +93,18 @@ class Options:
         Calls in flight at the most.
     prices : mapping
         Dollars a million tokens: "in", "cached", "out"; those not known are absent.
+    folder : Path
+        Where the batch judge keeps which batches it submitted.
+    device, dtype : str
+        For models on this machine; see `models.load`.
+    remote_code : bool
+        Whether Python code that comes with a model may run.
+    batch : int
+        Sequences that a model on this machine reads at a time at the most; 0 is its default.
+    reference : str
+        A policy's reference model, a folder or MODEL@REVISION; "" for none.
+    poll : float
+        Seconds between looks at batches.
     """
 
     template: str = "standard"
@@ -86,3 +113,10 @@ class Options:
     temperature: float = 0.0
     at_once: int = 256
     prices: Mapping[str, float] | None = None
+    folder: Path = Path()
+    device: str = ""
+    dtype: str = "auto"
+    remote_code: bool = False
+    batch: int = 0
+    reference: str = ""
+    poll: float = 60.0
