@@ -1,7 +1,8 @@
-"""The verbs that ask models: judge, probe."""
+"""The verbs that ask models, and hold them against each other: judge, probe, compare."""
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from discretion.cli_app import JsonFlag, Quiet, Seed, app
-from discretion.console import existing, outcome, progress_bar, say
+from discretion.console import existing, named_files, outcome, progress_bar, say
 from discretion.errors import StudyError
 
 if TYPE_CHECKING:
@@ -200,3 +201,85 @@ def _stopping(quiet: bool) -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@app.command()
+def compare(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A folder or TOML file; its oracle is the first one.")],
+    oracle: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A further oracle. The files in the study's oracles/ are taken too."),
+    ] = None,
+    by_order: Annotated[
+        bool, typer.Option("--by-order", help="Compare the two orders of each oracle instead of oracles.")
+    ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="People's labels of what each principle prefers, on a random sample: for correction."),
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Take oracles from here too. Default: the study's, where there is one.")
+    ] = None,
+    consensus: Annotated[
+        Path | None, typer.Option(help="Write the consensus oracle to this CSV file (Dawid-Skene, or majority of two).")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="The annotator that others are compared with.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Resample comparisons that share this attribute together.")
+    ] = None,
+    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=0)] = 1000,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hold oracles against each other: whether they agree, and what the audit would say with another one.
+
+    Example: `discretion compare mystudy --oracle mini=oracles/mini.csv --labels people.csv`
+    """
+    existing(study)
+    files = named_files(oracle)
+    with outcome(as_json):
+        from discretion.compare import compare as held
+        from discretion.compare import consensus_frame
+        from discretion.journal_votes import write_whole
+        from discretion.judging import JOURNAL
+        from discretion.oracles import by_order as orders_of
+        from discretion.oracles import judgement_rows, oracles_of
+        from discretion.sources.oracle import load_oracle
+        from discretion.study import load_study
+
+        loaded = load_study(study, cluster=cluster)
+        folder = Path(study) if Path(study).is_dir() else Path(study).parent
+        kept = journal or (
+            folder / JOURNAL if (folder / JOURNAL).is_file() and loaded.comparisons is not None else None
+        )
+        oracles = oracles_of(loaded, folder, files, kept)
+        judgements = judgement_rows(oracles, loaded, kept)
+        if by_order:
+            oracles = [half for one in oracles for half in orders_of(one)]
+        table = loaded.table
+        people = None if labels is None else load_oracle(labels, table.ids, table.constitution).X
+        with progress_bar(quiet or as_json) as progress:
+            result = held(
+                table, oracles, labels=people, judgements=judgements, replicates=replicates, seed=seed,
+                cluster=cluster or loaded.cluster, reference=reference, threads=os.cpu_count() or 1, report=progress,
+            )  # fmt: skip
+        if consensus is not None:
+            best = result.consensus.get("Dawid-Skene", result.consensus["majority"])
+            write_whole(consensus, consensus_frame(best, table).write_csv)
+        if as_json:
+            from discretion.document import dumps, records
+
+            frames = ("agreement", "states", "flips", "figures", "supremacy", "corrected", "confusion", "variance")
+            made = {name: records(getattr(result, name)) for name in frames}
+            about = {"oracles": list(result.oracles), "labelled": result.labelled, "replicates": result.replicates,
+                     "seed": result.seed, "unit": result.unit, "warnings": list(result.warnings)}  # fmt: skip
+            typer.echo(dumps(about | made))
+        else:
+            from rich.console import Console
+
+            from discretion.terminal_compare import show_comparison
+
+            show_comparison(result, Console(highlight=False))
+            if consensus is not None:
+                say(quiet, f"Consensus oracle: {consensus}")
