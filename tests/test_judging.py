@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from discretion.errors import StudyError
@@ -206,3 +208,29 @@ def test_questions_need_comparisons(tmp_path: Path) -> None:
         load_questions(tmp_path)
     with pytest.raises(StudyError, match="no study"):
         load_questions(tmp_path / "x.csv")
+
+
+def test_a_journal_is_shown_merged_and_exported(folder: Path, tmp_path: Path) -> None:
+    judged(folder, Server(), "--oracle", "scripted:longer")
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("*.sqlite*", "oracle.csv", ".oracle"))
+    judged(other, Server(), "--annotator", "scripted:longer")
+    mine, theirs = (place / "judgements.sqlite" for place in (folder, other))
+    made = json.loads(command("journal", mine, "--merge", theirs, "--json").stdout)
+    assert made["added"] == {str(theirs): N * 2}
+    assert made["judges"][0]["judgements"] == N * 3 * 2 + N * 2
+    done = command("journal", mine, "--merge", theirs, "--parquet", tmp_path / "all.parquet")
+    assert b"Added 0 rows" in done.stderr + done.stdout
+    assert max(map(len, done.stdout.decode().splitlines())) <= 80
+    assert pl.read_parquet(tmp_path / "all.parquet").height == N * 3 * 2 + N * 2
+    assert command("journal", tmp_path / "none.sqlite").returncode == 2
+
+
+def test_what_goes_by_length_is_said(folder: Path) -> None:
+    made = json.loads(judged(folder, Server(), "--oracle", "scripted:longer", "--json").stdout)
+    habits = {row["habit"]: row for row in made["tasks"][0]["habits"]}
+    assert habits["same verdict in both orders"]["estimate"] == 1.0
+    assert "prefers the longer response" in habits
+    printed = judged(folder, Server(), "--oracle", "scripted:longer").stdout.decode()
+    assert "by position or length" in printed
+    assert max(map(len, [line for line in printed.splitlines() if "/" not in line])) <= 80

@@ -159,6 +159,45 @@ def probe(
             show_probe(result, Console(highlight=False))
 
 
+@app.command()
+def journal(
+    file: Annotated[Path, typer.Argument(metavar="JOURNAL", help="judgements.sqlite of a study.")],
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Add what this other journal has and this one has not. Repeatable.")
+    ] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write all judgements to this file.")] = None,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show who judged, how often and at what cost; merge journals, or export one.
+
+    Example: `discretion journal mystudy/judgements.sqlite --merge yours.sqlite`
+    """
+    for path in (file, *(merge or [])):
+        existing(str(path), "JOURNAL")
+    with outcome(as_json):
+        from discretion.document import dumps, records
+        from discretion.journal import Journal
+        from discretion.journal import merge as merged
+        from discretion.terminal_judging import show_journal
+
+        added = {str(path): merged(file, path) for path in merge or []}
+        with Journal.open(file, read_only=True) as kept:
+            if parquet is not None:
+                kept.export_parquet(parquet)
+            judges = kept.judges()
+        if as_json:
+            typer.echo(dumps({"journal": str(file), "added": added, "judges": records(judges)}))
+            return
+        from rich.console import Console
+
+        for name, count in added.items():
+            say(quiet, f"Added {count:,} rows of {name}.")
+        show_journal(judges, Console(highlight=False))
+        if parquet is not None:
+            say(quiet, f"Exported to {parquet}.")
+
+
 def _dollars(text: str | None) -> float | None:
     if text is None:
         return None

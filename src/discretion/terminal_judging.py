@@ -7,6 +7,7 @@ import math
 import os
 from pathlib import Path
 
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -134,3 +135,22 @@ def show_probe(result: Probe, console: Console) -> None:
     console.print(Text("  Control: how often any added sentence changes an answer.", style="dim"))
     if not result.complete:
         console.print(Text("  Not all was answered. Run the same command to go on.", style="yellow"))
+
+
+def show_journal(judges: pl.DataFrame, console: Console) -> None:
+    """Print the judges of a journal with what they were asked."""
+    table = table_of(
+        ("judge", "l"), ("judged", "r"), ("failed", "r"), ("tokens", "r"), ("cost", "r"), ("last", "l")
+    )  # fmt: skip
+    for row in judges.iter_rows(named=True):
+        tokens = row["tokens_in"] + row["tokens_out"]
+        table.add_row(
+            Text(plain(row["name"], 28)), f"{row['judgements']:,}", f"{row['failed']:,}",
+            f"{tokens / 1e6:,.2f} M" if tokens else "–", dollars(row["cost"] or math.nan), (row["last"] or "–")[:10],
+        )  # fmt: skip
+    console.print(section("Who judged", table))
+    twice = int(judges["asked_twice"].sum())
+    if twice:
+        console.print(
+            Text(f"  {twice:,} were asked again while an answer was there: two runs at once.", style="yellow")
+        )
