@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import scipy.special
@@ -104,16 +105,22 @@ class Pool:
                 "no candidate has both a proxy and a true reward.", remedy="Check which columns are named as them."
             )
         order = np.flatnonzero(keep)
-        order = order[np.lexsort((flat[order], codes[order]))]
-        used, sizes = np.unique(codes[order], return_counts=True)
-        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        if (np.diff(codes[order]) < 0).any():
+            order = order[np.argsort(codes[order], kind="stable")]
+        of = codes[order]
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(of)) + 1, [len(of)]]).astype(np.int64)
+        used, sizes = of[starts[:-1]], np.diff(starts)
+        for a, b in pairwise(starts):  # many small sorts are quicker than one of all
+            order[a:b] = order[a:b][np.argsort(flat[order[a:b]])]
         sorted_proxy = flat[order]
         first = np.ones(len(order), np.bool_)
         first[1:] = sorted_proxy[1:] != sorted_proxy[:-1]
         first[starts[:-1]] = True
         run = np.cumsum(first) - 1
         width = np.bincount(run)
-        averaged = np.stack([np.bincount(run, column) / width for column in rewards[order].T], axis=1)[run]
+        averaged = rewards[order]
+        if len(width) < len(run):
+            averaged = np.stack([np.bincount(run, column) / width for column in averaged.T], axis=1)[run]
         begin = np.flatnonzero(first)
         at = np.repeat(starts[:-1], sizes)
         middle = begin[run] - at + (width[run] - 1) / 2
@@ -234,12 +241,15 @@ def best_of_n(pool: Pool, ns: ArrayLike, values: Float | None = None) -> Float:
     if len(n) and n.min() < 1:
         raise DataError(f"n = {n.min()}.", expected="whole numbers from 1")
     rewards = pool.true[:, 0] if values is None else values
-    return _mixed(pool, rewards, len(n), lambda size, a, b: _within(size, n[a:b]))
+    out = _mixed(pool, rewards, len(n), lambda size, a, b: _within(size, n[a:b]))
+    # Not by weights of NaN: a product of matrices may leave out what is multiplied by 0.
+    out[n[None, :] > pool.sizes[:, None]] = np.nan
+    return out
 
 
 def _within(size: int, n: Int) -> Float:
-    """Return rank weights, NaN for n beyond the size."""
-    weights = np.full((len(n), size), np.nan)
+    """Return rank weights, 0 for n beyond the size."""
+    weights = np.zeros((len(n), size))
     fits = n <= size
     if fits.any():
         weights[fits] = rank_weights(size, n[fits])

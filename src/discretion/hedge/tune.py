@@ -144,7 +144,8 @@ class Tuned:
         Best-of-n first.
     alternatives : tuple of Alternative
     hacked : bool
-        Whether the cross-fitted drop of best-of-n is above 0 with its whole interval.
+        Whether the cross-fitted drop of best-of-n is above 0 with its whole interval: from its peak, which is n = 1
+        where it falls from the start.
     losers : float64 (P,)
         By prompt: what the largest n costs against n = 1; below 0 it loses.
     lose : Interval
@@ -153,6 +154,8 @@ class Tuned:
         Share of prompts that lose by the largest n against theta*.
     prompts, candidates, largest : int
     settings : mapping
+    names : P of them
+        The prompts, as `losers` has them.
     """
 
     families: tuple[Family, ...]
@@ -165,6 +168,7 @@ class Tuned:
     candidates: int
     largest: int
     settings: Mapping[str, object]
+    names: tuple[str, ...] = ()
 
 
 def tune(
@@ -238,6 +242,7 @@ def tune(
         prompts=pool.prompts,
         candidates=len(pool.proxy),
         largest=largest,
+        names=pool.names,
         settings={
             "replicates": replicates, "seed": seed, "recalibrated": recalibrate, "splits": _SPLITS,
             "left_out": dict(pool.left_out), "ties_at_the_top": float(pool.top.mean()),
