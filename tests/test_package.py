@@ -29,7 +29,7 @@ MODULES = {
 HEAVY = ("torch", "ray", "starlette", "uvicorn", "datasets", "transformers", "aiohttp", "openai", "pandas", "pyarrow",
          "inspect_ai", "litellm", "huggingface_hub")  # fmt: skip
 ASKING = {"discretion.judges.chat": "judge", "discretion.judges.batch": "judge",
-          "discretion.judges.through_inspect": "inspect"} | {
+          "discretion.judges.through_inspect": "inspect", "discretion.hedge.generate": "judge local"} | {
     f"discretion.judges.{name}": "local" for name in ("local", "models", "policy", "prefix", "reward")
 }  # fmt: skip
 """Modules that need an extra, and which."""
@@ -120,6 +120,16 @@ def test_the_core_knows_nothing_of_what_shows_it() -> None:
             assert "discretion.cli" not in within(name, anywhere=True), name
 
 
+def test_hedging_is_pure_where_it_computes() -> None:
+    pure = {
+        f"discretion.hedge.{name}" for name in ("law", "laws", "soft", "curves", "pool", "soft_pool", "bands", "tune")
+    }
+    for name in pure:
+        assert reachable(name) <= pure | {"discretion.errors", "discretion.metrics.resampling", "discretion.hedge"}, (
+            name
+        )
+
+
 def test_there_is_no_cycle() -> None:
     for name in MODULES:
         assert name not in reachable(name), f"{name} imports itself by way of others"
@@ -199,10 +209,10 @@ def test_the_core_needs_little() -> None:
     assert used_by(rest) <= core
     assert used_by(viewer) <= core | extras["view"]
     assert used_by(hub) <= core | extras["hf"]
-    for module, extra in ASKING.items():
+    for module, needed in ASKING.items():
         # What transformers needs itself comes with it.
-        brings = {"huggingface_hub", "safetensors"} if extra == "local" else set()
-        assert used_by([module]) <= core | extras[extra] | brings, module
+        brings = {"huggingface_hub", "safetensors"} if needed == "local" else set()
+        assert used_by([module]) <= core.union(*(extras[extra] for extra in needed.split())) | brings, module
 
 
 def test_versions_agree() -> None:

@@ -7,6 +7,7 @@ and nothing is fetched.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -103,10 +104,10 @@ def page(audit: Audit, *, cases: int = 0, assets: str | None = None, links: str 
         assets=assets,
         source=source,
         # These three are this package's own texts, or JSON in which no tag can stand.
-        payload=Markup(_json(payload)),
+        payload=Markup(json_text(payload)),
         scripts=[Markup(script) for script in scripts],
         style=Markup(style),
-        policy=None if assets is not None else _policy(scripts, style),
+        policy=None if assets is not None else policy_of(scripts, style),
     )
 
 
@@ -128,7 +129,8 @@ def write(audit: Audit, path: str | Path, *, cases: int = 0, source: str = "") -
     except OSError as error:
         raise SavedAuditError(f"the report could not be written to {path}: {error.strerror or error}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file stands where the folder should
+            part.unlink(missing_ok=True)
     return path
 
 
@@ -256,7 +258,7 @@ def _payload(
             f.id: {"spec": f.spec, "data": f.data, "choose": f.choose, "controls": f.controls}
             for f in drawn
         },
-        "data": {name: {key: _columns(frame) for key, frame in by.items()} for name, by in data.items()},
+        "data": {name: {key: columns_of(frame) for key, frame in by.items()} for name, by in data.items()},
         "raw": raw,
         "principles": rows.plain_names([p for p in principles if p in shown]),
         "cells": len(shown),
@@ -267,7 +269,7 @@ def _payload(
     }  # fmt: skip
 
 
-def _columns(frame: pl.DataFrame) -> dict[str, Any]:
+def columns_of(frame: pl.DataFrame) -> dict[str, Any]:
     """Return a frame column by column, names as charts show them, numbers with the digits that one can see."""
     found: dict[str, Any] = {}
     for series in frame.get_columns():
@@ -298,13 +300,13 @@ def _embedded(audit: Audit, most: int) -> list[dict[str, Any]]:
     return found
 
 
-def _json(payload: dict[str, Any]) -> str:
+def json_text(payload: dict[str, Any]) -> str:
     """Write data for a script element: strict JSON in which no tag and no line end of JavaScript can stand."""
     text = json.dumps(_strict(payload), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _policy(scripts: list[str], style: str) -> str:
+def policy_of(scripts: list[str], style: str) -> str:
     """Return the content-security policy of a file of its own: its own scripts and styles, and nothing else."""
 
     def hashed(text: str) -> str:

@@ -178,9 +178,11 @@
     try { localStorage.setItem("theme", root.dataset.theme); } catch { /* a page from a file may have no storage */ }
   });
 
-  document.getElementById("cases-all").addEventListener("click", () => { location.hash = "cases"; });
-  addEventListener("hashchange", showAsked);
-  showAsked();
+  if (document.getElementById("cases")) {
+    document.getElementById("cases-all").addEventListener("click", () => { location.hash = "cases"; });
+    addEventListener("hashchange", showAsked);
+    showAsked();
+  }
 
   let width = innerWidth;
   let waiting;
