@@ -16,7 +16,7 @@ import typer
 
 from discretion.cli_app import JsonFlag, Quiet, Seed, app
 from discretion.console import existing, named_files, outcome, progress_bar, say
-from discretion.errors import StudyError
+from discretion.errors import JournalError, StudyError
 
 if TYPE_CHECKING:
     from discretion.collect import Progress
@@ -280,12 +280,12 @@ def compare(
     with outcome(as_json):
         from discretion.compare import compare as held
         from discretion.compare import consensus_frame
-        from discretion.journal_votes import write_whole
         from discretion.judging import JOURNAL
         from discretion.oracles import by_order as orders_of
         from discretion.oracles import judgement_rows, oracles_of
         from discretion.sources.oracle import load_oracle
         from discretion.study import load_study
+        from discretion.whole import write_whole
 
         loaded = load_study(study, cluster=cluster)
         folder = Path(study) if Path(study).is_dir() else Path(study).parent
@@ -305,7 +305,7 @@ def compare(
             )  # fmt: skip
         if consensus is not None:
             best = result.consensus.get("Dawid-Skene", result.consensus["majority"])
-            write_whole(consensus, consensus_frame(best, table).write_csv)
+            write_whole(consensus, consensus_frame(best, table).write_csv, JournalError)
         if as_json:
             from discretion.document import dumps, records
 

@@ -14,11 +14,11 @@ import polars as pl
 
 from discretion.collect import Collected, Report, Run
 from discretion.comparison import Comparisons
-from discretion.errors import EmptyError
+from discretion.errors import EmptyError, JournalError
 from discretion.journal import Journal
-from discretion.journal_votes import write_whole
 from discretion.judges.asking import OK, Ask, Block, Score
 from discretion.judges.scoring import RESPONSE, Scorer, keys_of
+from discretion.whole import write_whole
 
 VALUES = ("reward", "logp", "n_tokens", "ref_logp")
 """What scorers say, as the columns of an annotator's file are named: `logp_first`, `logp_second`, …."""
@@ -132,4 +132,4 @@ def export_scores(path: Path, planned: ScorePlan, journal: Journal) -> None:
         joined = wanted.join(by_key, on="key", how="left", maintain_order="left").drop("key")
         named = {v: f"reward_{'ab'[k]}" if v == "reward" else f"{v}_{side}" for v in values}
         made = made.hstack(joined.rename(named))
-    write_whole(path, made.write_csv)
+    write_whole(path, made.write_csv, JournalError)

@@ -31,9 +31,10 @@ from discretion.journal_rows import (
     score_row,
     with_values,
 )
-from discretion.journal_votes import COLUMNS, place, write_whole
+from discretion.journal_votes import COLUMNS, place
 from discretion.judges.asking import OK, Judgement, Question, Score, digest
 from discretion.vote import DEFAULT_MINIMUM_MASS, Votes
+from discretion.whole import write_whole
 
 
 class Journal:
@@ -242,7 +243,7 @@ class Journal:
         JournalError
             It cannot be written.
         """
-        write_whole(Path(path), self.frame(judge).write_parquet)
+        write_whole(Path(path), self.frame(judge).write_parquet, JournalError)
 
     def export_published(
         self,
@@ -270,7 +271,7 @@ class Journal:
             An id cannot stand in a CSV file, or `content` lacks it.
         """
         placed = place(self._judged(judge), judge, case_ids, principles, content)
-        write_whole(Path(path), placed.published().write_csv)
+        write_whole(Path(path), placed.published().write_csv, JournalError)
 
     def _number(self, judge: str) -> int | None:
         if judge not in self._numbers:

@@ -5,19 +5,16 @@ Judgements are found by the hash of what was asked where the texts are known, so
 
 from __future__ import annotations
 
-import contextlib
 import math
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from discretion.errors import EmptyError, IdError, JournalError, shown
+from discretion.errors import EmptyError, IdError, shown
 from discretion.journal_rows import text_of
 from discretion.judges.asking import GENERIC, OK, Question, key_of
 from discretion.vote import Votes
@@ -188,24 +185,3 @@ def _keys(
                     cells.append(cell)
                     keys.append(key_of(judge, question, content[name], order, sample))
     return pl.DataFrame({"key": pl.Series(keys, dtype=pl.Binary), "cell": pl.Series(cells, dtype=pl.Int64)})
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file whole or not at all.
-
-    Raises
-    ------
-    JournalError
-        It cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        part.replace(path)
-    except (OSError, pl.exceptions.PolarsError) as error:  # polars has its own for a full disk
-        reason = getattr(error, "strerror", None) or str(error)
-        raise JournalError(f"{shown(str(path), 400)} cannot be written: {reason.rstrip('.')}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

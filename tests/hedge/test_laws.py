@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import mpmath as mp
 import numpy as np
 import pytest
 import scipy.optimize
@@ -154,7 +155,6 @@ def test_random_numbers_are_mixtures_of_best_of_n(rate, u):
 
 @pytest.mark.parametrize("lam", [1e-12, 1e-4, 0.4, 0.9999, 1.0, 3.0, 40.0, 1e3, 1e4])
 def test_a_pool_of_two_has_a_closed_form(lam):
-    mp = pytest.importorskip("mpmath")
     with mp.workdps(60):
         L = mp.mpf(lam)
 
@@ -170,7 +170,6 @@ def test_a_pool_of_two_has_a_closed_form(lam):
 
 @pytest.mark.parametrize(("n", "lam"), [(5, 1e-6), (50, 0.99), (17, 25.0), (10**6, 3.0), (10**6, 30.0), (60, 300.0)])
 def test_the_density_is_the_integral_of_the_spec(n, lam):
-    mp = pytest.importorskip("mpmath")
     with mp.workdps(25):
         L = mp.mpf(lam)
 
@@ -243,7 +242,6 @@ def close(found, exact, rel=1e-10):
 
 @pytest.mark.parametrize("rate", RATES)
 def test_the_tilt_to_ten_digits(rate):
-    mp = pytest.importorskip("mpmath")
     with mp.workdps(60):
         lam = mp.mpf(rate)
         mean = -1 / mp.expm1(-lam) - 1 / lam
@@ -262,7 +260,6 @@ def test_the_tilt_to_ten_digits(rate):
 
 @pytest.mark.parametrize("rate", RATES)
 def test_best_of_poisson_to_ten_digits(rate):
-    mp = pytest.importorskip("mpmath")
     with mp.workdps(100):
         mu = mp.mpf(rate)
         mean = 1 - (mu - 1 + mp.exp(-mu)) / mu**2
@@ -281,7 +278,6 @@ def test_best_of_poisson_to_ten_digits(rate):
 @pytest.mark.parametrize("n", [1.0, 1 + 1e-9, 1.001, 2.0, 17.0, 1e3, 1e6])
 @pytest.mark.parametrize("atom", [0.0, 1e-9, 0.2, 0.999])
 def test_best_of_n_and_its_atom_to_ten_digits(n, atom):
-    mp = pytest.importorskip("mpmath")
     with mp.workdps(60):
         N, e = mp.mpf(n), mp.mpf(atom)
         edge = 1 - e

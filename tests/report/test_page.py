@@ -276,7 +276,7 @@ def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     done = command("report", folder, "--out", tmp_path / "taken" / "x.html")
     assert done.returncode == 1
-    assert b"could not be written" in done.stderr
+    assert b"cannot be written" in done.stderr
     assert command("report", tmp_path).returncode == 1
     assert command("report", tmp_path / "nowhere").returncode == 2
 

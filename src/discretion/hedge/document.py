@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from discretion.errors import DataError
 from discretion.hedge.discretion import Along
 from discretion.hedge.tune import Family, Tuned
 from discretion.hedge.verdict import verdict
+from discretion.whole import write_whole
 
 
 def document(tuned: Tuned, name: str, proxy: str, true: str, along: Along | None = None) -> dict[str, Any]:
@@ -65,13 +63,4 @@ def write_document(path: Path, made: dict[str, Any]) -> None:
     DataError
         It cannot be written.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(dumps(made) + "\n", "ascii")
-        os.replace(part, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):  # a file stands where the folder should
-            part.unlink(missing_ok=True)
+    write_whole(path, lambda part: part.write_text(dumps(made) + "\n", "ascii"), DataError)

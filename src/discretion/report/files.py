@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from discretion.audit import Audit
 from discretion.errors import DataError, SavedAuditError, shown
 from discretion.report.plot import named_charts
+from discretion.whole import write_whole
 
 FORMATS = ("pdf", "svg", "png")
 
@@ -64,14 +64,9 @@ def write_figures(
         else:
             content = vl_convert.vegalite_to_png(spec, scale=scale)
         path = folder / f"{name}.{format}"
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            os.replace(part, path)
-        except OSError as error:
-            raise SavedAuditError(f"{path} could not be written: {error.strerror or error}.") from error
-        finally:
-            part.unlink(missing_ok=True)
-        written.append(path)
+        written.append(write_whole(path, partial(_fill, content), SavedAuditError))
     return written
+
+
+def _fill(content: bytes, path: Path) -> None:
+    path.write_bytes(content)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from discretion.report.look import asset, on_page
 from discretion.report.page import Figure, columns_of, environment, json_text, policy_of, vega
 from discretion.report.tables import Cell, Table
 from discretion.terminal import percent, plain
+from discretion.whole import write_whole
 
 _SHOWN = 24  # rows of a table along n
 
@@ -123,18 +121,8 @@ def write(tuned: Tuned, path: Path, *, name: str, proxy: str, true: str, along: 
     DataError
         It cannot be written.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     text = page(tuned, name=name, proxy=proxy, true=true, along=along)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(part, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):  # a file stands where the folder should
-            part.unlink(missing_ok=True)
-    return path
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8", errors="replace"), DataError)
 
 
 def _figures(tuned: Tuned, along: Along | None) -> tuple[list[Figure], dict[str, pl.DataFrame]]:

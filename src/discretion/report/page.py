@@ -7,11 +7,8 @@ and nothing is fetched.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -34,6 +31,7 @@ from discretion.report.methods import methods
 from discretion.report.tables import Table
 from discretion.report.visible import pieces
 from discretion.terminal import plain
+from discretion.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -119,19 +117,10 @@ def write(audit: Audit, path: str | Path, *, cases: int = 0, source: str = "") -
     SavedAuditError
         The file cannot be written.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     text = page(audit, cases=cases, source=source)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(part, path)
-    except OSError as error:
-        raise SavedAuditError(f"the report could not be written to {path}: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):  # a file stands where the folder should
-            part.unlink(missing_ok=True)
-    return path
+    return write_whole(
+        Path(path), lambda part: part.write_text(text, encoding="utf-8", errors="replace"), SavedAuditError
+    )
 
 
 @cache
