@@ -287,6 +287,7 @@ def test_only_raters_are_audited_as_raters():
     assert found.states["estimate"].is_finite().all()
 
 
+@pytest.mark.slow
 @given(tables(most=8, principles=3))
 @settings(deadline=None, max_examples=30)
 def test_tiny_tables_are_audited_without_a_warning(table):

@@ -50,6 +50,7 @@ def texts_audit(rows: list[tuple[str | None, str, str]], ids: list[str] | None =
     return audit(table, **NONE, comparisons=Comparisons(frame))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(tables())
 def test_the_cases_behind_every_count_are_those_counted(table: PreferenceTable) -> None:
@@ -223,6 +224,7 @@ def test_measures_lie_between_0_and_1(rich: Cases) -> None:
         assert ((values >= 0) & (values <= 1)).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(tables(most=25), st.integers(0, 24))
 def test_similar_cases_are_the_nearest_by_cosine(table: PreferenceTable, at: int) -> None:

@@ -139,6 +139,7 @@ def judged_study(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_oracles_come_from_the_study_its_folder_and_its_journal_each_once(tmp_path: Path) -> None:
     folder = judged_study(tmp_path)
     assert command("judge", folder, "--oracle", "scripted:longer", "-q").returncode == 0

@@ -166,6 +166,7 @@ def test_any_small_table_gives_whole_sentences_whichever_response_is_first(table
     assert findings(audit(other, **QUICK), 6) == findings(made, 6)
 
 
+@pytest.mark.slow
 @given(tables(missing=False))
 @settings(max_examples=15, deadline=None)
 def test_at_most_so_many_and_always_the_first_ones(table: PreferenceTable) -> None:

@@ -232,6 +232,7 @@ def test_the_command_writes_the_texts_of_a_saved_audit(tmp_path: Path) -> None:
     assert "prompt" not in pl.read_csv(tmp_path / "y.csv").columns
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_prior_of_the_audit(tmp_path: Path) -> None:
     prior = Prior("gaussian", 0.5)
     table = votes_table(60)

@@ -88,6 +88,7 @@ def test_no_recorded_judgement_is_lost_to_kill_9(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["j"]
 
 
+@pytest.mark.slow
 def test_processes_write_at_once_and_none_is_lost(tmp_path: Path) -> None:
     path, batches, size = tmp_path / "j", 60, 20
     # Two of three ask the same: both pay, both rows are kept, one answer stands.
@@ -254,6 +255,7 @@ def test_the_log_stays_small_though_somebody_always_reads(tmp_path: Path) -> Non
     assert largest < 2 * LOG_LIMIT
 
 
+@pytest.mark.slow
 def test_a_reader_that_does_not_end_stops_no_writer(tmp_path: Path) -> None:
     path = tmp_path / "j"
     with opened(path) as journal, closing(sqlite3.connect(path, isolation_level=None)) as other:

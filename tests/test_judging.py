@@ -84,6 +84,7 @@ def test_from_comparisons_to_an_audit(folder: Path) -> None:
     assert os.name != "posix" or stat.S_IMODE(secret.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_an_oracle_of_the_users_is_left_alone(folder: Path) -> None:
     (folder / "oracle.csv").write_text("mine")
     done = judged(folder, Server(), "--oracle", "scripted:longer")
@@ -210,6 +211,7 @@ def test_questions_need_comparisons(tmp_path: Path) -> None:
         load_questions(tmp_path / "x.csv")
 
 
+@pytest.mark.slow
 def test_a_journal_is_shown_merged_and_exported(folder: Path, tmp_path: Path) -> None:
     judged(folder, Server(), "--oracle", "scripted:longer")
     other = tmp_path / "other"
@@ -226,6 +228,7 @@ def test_a_journal_is_shown_merged_and_exported(folder: Path, tmp_path: Path) ->
     assert command("journal", tmp_path / "none.sqlite").returncode == 2
 
 
+@pytest.mark.slow
 def test_what_goes_by_length_is_said(folder: Path) -> None:
     made = json.loads(judged(folder, Server(), "--oracle", "scripted:longer", "--json").stdout)
     habits = {row["habit"]: row for row in made["tasks"][0]["habits"]}

@@ -118,6 +118,7 @@ def test_texts_can_be_left_out(full: Audit, tmp_path: Path) -> None:
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(table=tables(most=12, principles=3), data=st.data())
 def test_any_small_table_comes_back(table: PreferenceTable, data: st.DataObject, tmp_path_factory) -> None:

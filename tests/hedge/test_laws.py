@@ -16,6 +16,7 @@ from discretion.hedge.curves import expected, frontier, parameter_for_mean, slop
 from discretion.hedge.law import Law
 from discretion.hedge.laws import BestOfN, BestOfPoisson, SoftBestOfN, Tilt, TruncatedPoisson
 
+pytestmark = pytest.mark.slow
 PEAK = (12 / 13) ** 12 / 13
 LEGENDRE, WEIGHTS = np.polynomial.legendre.leggauss(60)
 LEGENDRE, WEIGHTS = (LEGENDRE + 1) / 2, WEIGHTS / 2

@@ -115,6 +115,7 @@ def test_weights_are_binomials() -> None:
         rank_weights(5, 6)
 
 
+@pytest.mark.slow
 def test_estimates_are_unbiased_and_the_plug_in_is_not() -> None:
     """The toy of arXiv 2506.19248; the plug-in, with replacement, is off by 0.08 at S = 39 and n = 32."""
     rng = np.random.default_rng(1)

@@ -68,6 +68,7 @@ def test_regimes(g, regime: str, kind: str | None) -> None:
     assert kind is None or verdict(found, "score").kind == kind
 
 
+@pytest.mark.slow
 def test_where_nothing_is_to_be_had_nothing_is_claimed() -> None:
     claims = 0
     for seed in range(20):
@@ -88,6 +89,7 @@ def test_a_place_that_the_data_do_not_determine_is_not_named() -> None:
     assert not found.families[0].determined
 
 
+@pytest.mark.slow
 def test_soft_best_of_n_is_tuned_over_both() -> None:
     found = tune(pool_of(toy, 60, 40), replicates=50)
     soft = found.families[-1]
@@ -111,6 +113,7 @@ def test_alternatives_and_losers() -> None:
     assert tuned(toy, 200, 80).families[0].gain == found.families[0].gain  # the same seed, the same figures
 
 
+@pytest.mark.slow
 def test_ties_at_the_top_lower_the_divergence() -> None:
     rng = np.random.default_rng(0)
     u = rng.random((40, 50))

@@ -158,6 +158,7 @@ def test_a_posterior_of_several_oracles_corrects():
     assert abs(rate - right) < 0.4 * (naive - right)
 
 
+@pytest.mark.slow
 def test_replicates_carry_the_confusion_and_agree_with_the_linearised_error():
     truth, y = world(0, 1500, 4, 0.1)
     rng = np.random.default_rng(1)

@@ -79,6 +79,7 @@ def test_it_is_one_file_that_needs_nothing_else(example: Audit) -> None:
     assert sum(tag == "h1" for tag, _ in tags.found) == 1
 
 
+@pytest.mark.slow
 def test_its_policy_allows_its_own_scripts_and_no_others(example: Audit) -> None:
     html = page(example, cases=3)
     (policy,) = [a["content"] for t, a in Tags(html).found if a.get("http-equiv") == "Content-Security-Policy"]
@@ -110,6 +111,7 @@ def test_it_says_what_was_found_and_how(example: Audit) -> None:
         assert exclusion.what in text
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_hh_stays_under_three_megabytes(shared: Path, tmp_path: Path) -> None:
     result = reproduce_hh(shared / "data", replicates=50)
@@ -124,6 +126,7 @@ def links_of(html: str, prefix: str) -> list[Query]:
     return [Query.parse(parse_qsl(str(link)[len(prefix) :], strict_parsing=True)) for link in found]
 
 
+@pytest.mark.slow
 def test_every_link_is_a_query_that_the_audit_can_answer(example: Audit) -> None:
     cases = Cases(example)
     links = links_of(page(example), "#cases?")
@@ -242,6 +245,7 @@ def test_what_is_left_out_is_said() -> None:
     assert "24 annotators; 6 more" in " ".join(Tags(page(from_arrays(20, 3, 30))).text)
 
 
+@pytest.mark.slow
 def test_a_page_for_a_server_refers_to_its_files(example: Audit) -> None:
     tags = Tags(page(example, assets="/static/", links="/cases?"))
     sources = [a["src"] for t, a in tags.found if t == "script" and "src" in a]

@@ -96,6 +96,7 @@ def test_raters_and_their_groups(tmp_path: Path, rater: str) -> None:
         load(tmp_path, f"comparison,{rater},value\n0,ann,1\n0,ann,1\n")
 
 
+@pytest.mark.slow
 def test_a_million_ratings_load_quickly(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     n, raters = 200, 5_000
