@@ -191,6 +191,15 @@ def test_what_is_wrong_is_said(folder: Path, tmp_path: Path) -> None:
     assert (folder / "annotators" / "longer.csv").is_file()
 
 
+@pytest.mark.slow
+def test_answers_that_an_audit_will_not_count_are_told(folder: Path) -> None:
+    with serving(Server(answer=lambda body: completion(body, p=(0.2, 0.15, 0.1)))) as server:
+        done = judged(folder, server, "--oracle", f"chat:tiny@{server.url}")
+        assert b"72 answers put less than half" in done.stdout
+        made = json.loads(judged(folder, server, "--oracle", f"chat:tiny@{server.url}", "--json").stdout)
+    assert made["tasks"][0]["weak"] == N * 3 * 2
+
+
 def test_names_of_judges() -> None:
     assert Spec.parse("chat:gpt-4o") == Spec("gpt-4o", "chat", "gpt-4o")
     assert Spec.parse("mine=chat:org/tiny@http://localhost:8000/v1") == Spec(

@@ -64,6 +64,8 @@ class Judged:
     habits : list of mapping
         How often it contradicts itself when the order changes, prefers what is shown first, or the longer response:
         `habit`, `estimate`, `low`, `high`, `count`, `n`; see `habits.habits_frame`.
+    weak : int
+        Answers with so little of the probability on any answer that an audit does not count them.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Judged:
     file: str = ""
     unit: str = "judgement"
     habits: list[dict[str, Any]] = field(default_factory=list)
+    weak: int = 0
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,15 @@ def _judge(
         _refuse_beyond(budget, expected, planned)
     collected = collect(planned, journal, budget=budget, stop=stop, report=told)
     file = _write(task, planned, journal, folder)
-    return replace(made, collected=collected, file=file, habits=_habits(planned, journal) if file else [])
+    if not file:
+        return replace(made, collected=collected)
+    content = {c.id: content_id(c.prompt, c.first, c.second) for c in planned.comparisons}
+    votes = journal.votes(planned.digest, list(content), planned.questions, content)
+    mass = votes.probabilities.sum(axis=-1)
+    weak = int(((mass > 0) & (mass < votes.minimum_mass)).sum())
+    names = ("habit", "estimate", "low", "high", "count", "n")
+    habits = habits_of(votes, planned.comparisons).select(names).to_dicts()
+    return replace(made, collected=collected, file=file, habits=habits, weak=weak)
 
 
 def _prices(task: Task, options: Options) -> Mapping[str, float] | None:
@@ -267,13 +278,6 @@ def _refuse_beyond(budget: float, expected: Estimate, planned: Plan) -> None:
             f"{planned.judge.name} may cost ${expected.cost:,.2f}, and ${budget:,.2f} are left. A batch cannot be "
             "stopped halfway: raise the budget, or ask less with --limit."
         )
-
-
-def _habits(planned: Plan, journal: Journal) -> list[dict[str, Any]]:
-    content = {c.id: content_id(c.prompt, c.first, c.second) for c in planned.comparisons}
-    votes = journal.votes(planned.digest, list(content), planned.questions, content)
-    names = ("habit", "estimate", "low", "high", "count", "n")
-    return habits_of(votes, planned.comparisons).select(names).to_dicts()
 
 
 def _write(task: Task, planned: Plan, journal: Journal, folder: Path) -> str:

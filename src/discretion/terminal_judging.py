@@ -114,6 +114,9 @@ def _plan(result: Judging) -> Table:
 
 
 def _reasons(task: Judged, console: Console) -> None:
+    if task.weak:
+        said = f"  {plain(task.name, 24)}: {task.weak:,} answers put less than half of the probability on any answer;"
+        console.print(Text(f"{said} an audit leaves them out.", style="yellow"), soft_wrap=True)
     if task.collected is None or not task.collected.reasons:
         return
     listed = [f"{count:,} × {plain(reason, 50)}" for reason, count in list(task.collected.reasons.items())[:4]]
