@@ -8,7 +8,7 @@ import pytest
 from discretion.errors import DataError
 from discretion.hedge.bands import bands, weights
 from discretion.hedge.curves import expected, turning_points
-from discretion.hedge.laws import BestOfN, BestOfPoisson, TruncatedPoisson
+from discretion.hedge.laws import BestOfN, BestOfPoisson, SoftBestOfN, TruncatedPoisson
 from discretion.hedge.pool import Pool, best_of_n
 from discretion.hedge.tune import Tuned, cross_fitted, tune
 from discretion.hedge.verdict import verdict
@@ -166,3 +166,13 @@ def test_cross_fitting_is_out_of_sample() -> None:
     gain, _ = cross_fitted(values, halves)
     assert abs(gain.value) < 0.15
     assert values.mean(axis=0).max() - values.mean(axis=0)[0] > gain.value
+
+
+@pytest.mark.slow
+def test_soft_best_of_n_turns_where_its_law_does() -> None:
+    found = tune(pool_of(toy, 200, 60, noise=0.0), most=16, replicates=0).families[-1]
+    (turn,) = [t for t in found.turns if t.kind == "maximum"]
+    assert 12 <= found.n <= 16
+    exact = turning_points(lambda lam: SoftBestOfN(found.n, lam), 2.0, 100.0, toy).parameter[0]
+    assert turn.parameter == pytest.approx(exact, rel=0.25)  # quantiles of 60 candidates are not yet those of all
+    assert turn.value >= found.curve.value.max() - 1e-9

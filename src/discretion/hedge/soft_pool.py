@@ -59,67 +59,67 @@ def soft_best_of_n(pool: Pool, lam: float, most: int, *, scale: str = "quantile"
     out = np.full((pool.prompts, most), np.nan)
     for at, places in pool.by_size():
         n = min(most, places.shape[1])
-        for prompt, place in zip(at, places, strict=True):
-            exponent = lam * (p[place] - p[place].max())
-            if -exponent.min() > _WIDEST:
-                raise DataError(
-                    f"lam = {lam:g} makes weights from 1 to e^{exponent.min():.0f}.", expected=f"at most e^{_WIDEST:g}",
-                    remedy="Give lam = inf, which is best-of-n.",
-                )  # fmt: skip
-            out[prompt, :n] = _one(exponent, pool.true[place, 0], n)
+        exponent = lam * (p[places] - p[places].max(axis=1, keepdims=True))
+        if -exponent.min() > _WIDEST:
+            raise DataError(
+                f"lam = {lam:g} makes weights from 1 to e^{exponent.min():.0f}.",
+                expected=f"at most e^{_WIDEST:g}",
+                remedy="Give lam = inf, which is best-of-n.",
+            )
+        out[at, :n] = _several(exponent, pool.true[places, 0], n)
     return out
 
 
-def _one(exponent: Float, reward: Float, most: int) -> Float:
-    """Return f_1 … f_most of one pool; the highest exponent is 0."""
-    centre = reward.mean()  # what all have in common has no error
+def _several(exponent: Float, reward: Float, most: int) -> Float:
+    """Return f_1 … f_most of pools of one size, (G, most), from (G, S); the highest exponent of each is 0."""
+    centre = reward.mean(axis=1, keepdims=True)  # what all have in common has no error
     g = reward - centre
-    if not g.any():
-        return np.full(most, centre)
     first = np.log(_NEAR / most)
     last = -exponent.min() + _LAST
     y = first + _STEP * np.arange(int(np.ceil((last - first) / _STEP)) + 1)
-    total = np.zeros(most)
-    at_first = np.zeros(most)
-    block = max(1, _NUMBERS // most)
-    for a in range(0, len(y), block):
-        t = np.exp(y[a : a + block])
-        derivative = _derivative(t, exponent, g, most)
-        total += t @ derivative
-        if a == 0:
-            at_first = derivative[0]
+    total = np.zeros((len(g), most))
+    at_first = np.zeros((len(g), most))
+    together = max(1, _NUMBERS // (most * len(y)))  # pools at a time, with all nodes; or one, with some of them
+    nodes = max(1, _NUMBERS // most)
+    for b in range(0, len(g), together):
+        for a in range(0, len(y), nodes):
+            t = np.exp(y[a : a + nodes])
+            derivative = _derivative(t, exponent[b : b + together], g[b : b + together], most)
+            total[b : b + together] += np.einsum("q,gqn->gn", t, derivative)
+            if a == 0:
+                at_first[b : b + together] = derivative[:, 0]
     # Nodes below the first: there the derivative is a line in t, and t a geometric series.
     t0, ratio = np.exp(first), np.exp(-_STEP)
-    at_zero = np.arange(1, most + 1) * float((g * np.exp(exponent)).mean())
+    at_zero = np.arange(1, most + 1) * (g * np.exp(exponent)).mean(axis=1, keepdims=True)
     slope = (at_first - at_zero) / t0
     total += at_zero * t0 * ratio / (1 - ratio) + slope * t0**2 * ratio**2 / (1 - ratio**2)
     return np.asarray(centre + _STEP * total)
 
 
 def _derivative(t: Float, exponent: Float, g: Float, most: int) -> Float:
-    """Return [eps^1] e_n(x (1 + eps g a)) / C(S, n) at each node, (Q, most)."""
-    mean = np.zeros((len(t), most + 1))
-    mean[:, 0] = 1.0
-    slope = np.zeros((len(t), most + 1))
+    """Return [eps^1] e_n(x (1 + eps g a)) / C(S, n) of each pool at each node, (G, Q, most)."""
+    shape = (len(g), len(t), most + 1)
+    mean, slope = np.zeros(shape), np.zeros(shape)
+    mean[:, :, 0] = 1.0
     a = np.exp(exponent)
     # Of each candidate at each node; where x is nothing it only thins the others out.
-    x = np.exp(-np.outer(a, t))[:, :, None]
-    part = (g * a)[:, None, None] * x
+    x = np.exp(-a[:, :, None] * t)[..., None]
+    part = (g * a)[:, :, None, None] * x
     k = np.arange(most + 1, dtype=np.float64)
-    room, spare = np.empty((len(t), most)), np.empty((len(t), most))
-    for m in range(len(exponent)):
+    room, spare = np.empty((*shape[:2], most)), np.empty((*shape[:2], most))
+    for m in range(exponent.shape[1]):
         top = min(m + 1, most)
         joins = k[1 : top + 1] / (m + 1)
-        low, high = slice(0, top), slice(1, top + 1)
+        low, high, used = np.s_[:, :, :top], np.s_[:, :, 1 : top + 1], np.s_[:, :, :top]
         # With this candidate, or without it: a draw of k from m + 1 has it with probability k / (m + 1).
-        np.multiply(slope[:, low], x[m], out=room[:, :top])
-        np.multiply(mean[:, low], part[m], out=spare[:, :top])
-        room[:, :top] += spare[:, :top]
-        room[:, :top] -= slope[:, high]
-        room[:, :top] *= joins
-        slope[:, high] += room[:, :top]
-        np.multiply(mean[:, low], x[m], out=spare[:, :top])
-        spare[:, :top] -= mean[:, high]
-        spare[:, :top] *= joins
-        mean[:, high] += spare[:, :top]
-    return slope[:, 1:]
+        np.multiply(slope[low], x[:, m], out=room[used])
+        np.multiply(mean[low], part[:, m], out=spare[used])
+        room[used] += spare[used]
+        room[used] -= slope[high]
+        room[used] *= joins
+        slope[high] += room[used]
+        np.multiply(mean[low], x[:, m], out=spare[used])
+        spare[used] -= mean[high]
+        spare[used] *= joins
+        mean[high] += spare[used]
+    return slope[:, :, 1:]

@@ -33,7 +33,7 @@ SPANS = 0.75
 
 _SPLITS = 50
 _PROMINENT = 0.02  # of a curve's range: a turn that is less does not make a regime
-_SOFT = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # inverse temperatures that are tried
+_SOFT = np.geomspace(0.25, 128.0, 19)  # inverse temperatures that are tried, a factor of the root of 2 apart
 _SOFT_MOST = 64  # n that are tried with them
 _GRID = 160  # points of a Poisson parameter
 
@@ -412,14 +412,40 @@ def _softened(
     mean = table.mean(axis=0)
     n, _ = np.unravel_index(int(np.argmax(mean)), mean.shape)
     values = table[:, n, :]
+    turns = _soft_turns(with_reward, int(n) + 1, lams, mean[n])
     made = _family(
         "soft best of n", pool, np.minimum(lams, 1e4), int(n) + 1, values,
-        lambda lam: SoftBestOfN(int(n) + 1, np.where(lam >= 1e4, np.inf, lam)), w, halves, 0.0,
+        lambda lam: SoftBestOfN(int(n) + 1, np.where(lam >= 1e4, np.inf, lam)), w, halves, 0.0, turns,
     )  # fmt: skip
     # Both are chosen on one half: flat over the pairs, no selection first and the hardest, largest last.
     flat = np.concatenate([table[:, :1, 0], table.reshape(len(table), -1), table[:, -1:, -1]], axis=1)
     gain, drop = cross_fitted(flat, halves)
     return Family(**{**vars(made), "gain": gain, "drop": drop, "parameter": lams})
+
+
+def _soft_turns(pool: Pool, n: int, lams: Float, mean: Float) -> tuple[Turn, ...]:
+    """Return where soft best-of-n turns along lam: roots of its derivative, by central differences of exact values.
+
+    df/dlam is the mean over draws of the covariance, within the draw under its softmax, of true reward and proxy.
+    """
+
+    def value(lam: float) -> float:
+        return float(soft_best_of_n(pool, lam, n)[:, -1].mean())
+
+    def slope(lam: float) -> float:
+        h = 1e-3 * lam
+        return (value(lam + h) - value(lam - h)) / (2 * h)
+
+    found = []
+    for turn in _turns(lams[:-1], mean[:-1]):
+        k = int(np.searchsorted(lams, turn.parameter))
+        low, high = float(lams[max(k - 1, 1)]), float(lams[min(k + 1, len(lams) - 2)])
+        if low < high and slope(low) * slope(high) < 0:
+            root = float(scipy.optimize.brentq(slope, low, high, xtol=1e-3 * low))
+            found.append(Turn(root, value(root), turn.kind))
+        else:  # at the edge of the grid
+            found.append(turn)
+    return tuple(found)
 
 
 def _alternatives(
