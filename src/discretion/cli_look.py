@@ -1,4 +1,4 @@
-"""The verbs for looking: report, figures, view, rulings."""
+"""The verbs for looking: report, figures, view, rulings, raters."""
 
 from __future__ import annotations
 
@@ -146,3 +146,40 @@ def rulings(
             show_rulings(docket, Console(highlight=False), standing_only=not every)
             if out is not None:
                 say(quiet, f"\nWritten to {out}")
+
+
+@app.command()
+def raters(
+    saved: SavedAudit,
+    level: Annotated[float, typer.Option(help="Share of the flags that may be false.", min=1e-6, max=0.5)] = 0.05,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say which raters deviate from the others, each with its cases; nothing is drawn by chance: no effect of --seed.
+
+    Example: `discretion raters audits/assistant`
+    """
+    existing(saved, "AUDIT")
+    with outcome(as_json):
+        from discretion.deviants import deviants
+        from discretion.saved import load
+
+        with progress_bar(quiet or as_json) as progress:
+            progress("loading", 0.0)
+            audit = load(saved)
+            progress("comparing raters", 0.5)
+            found = deviants(audit, level=level)
+        if as_json:
+            from dataclasses import asdict
+
+            from discretion.document import dumps, records
+
+            populations = {name: asdict(one) | {"sd": one.sd} for name, one in found.populations.items()}
+            typer.echo(dumps({"level": level, "populations": populations, "raters": records(found.frame)}))
+        else:
+            from rich.console import Console
+
+            from discretion.terminal_deviants import show_deviants
+
+            show_deviants(found, audit.name, str(saved), Console(highlight=False))
