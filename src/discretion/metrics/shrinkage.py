@@ -169,10 +169,9 @@ def shrink(count: Float, n: Float, *, level: float = 0.05) -> Shrunk:
     if np.isnan(population.mean):
         nothing = np.full(len(n), np.nan)
         return Shrunk(population, nothing, nothing, nothing, p, q, np.zeros(len(n), np.int8))
-    a = population.mean * population.concentration
-    b = (1 - population.mean) * population.concentration
     # Those that do not belong are drawn nowhere: of them any rate is as likely as another.
-    a, b = np.where(out, 1.0, max(a, 1e-12)), np.where(out, 1.0, max(b, 1e-12))
+    a = np.where(out, 1.0, max(population.mean * population.concentration, 1e-12))
+    b = np.where(out, 1.0, max((1 - population.mean) * population.concentration, 1e-12))
     posterior = scipy.stats.beta(a + count, b + n - count)
     rate = np.where(asked, posterior.mean(), np.nan)
     tail = (1 - LEVEL) / 2
