@@ -1,4 +1,4 @@
-"""The verbs for looking: report, figures, view, rulings, raters, segments."""
+"""The verbs for looking: report, figures, view, rulings, raters, segments, export."""
 
 from __future__ import annotations
 
@@ -224,3 +224,41 @@ def segments(
             from discretion.terminal_segments import show_segments
 
             show_segments(found, audit.name, Console(highlight=False))
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A folder or TOML file with texts.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write: .json.")],
+    reference: Annotated[
+        str | None, typer.Option(help="The default annotator. Default: human, or the study's first.")
+    ] = None,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a study as AnnotatedPairs 2.0, which feedback-forensics and others read.
+
+    Example: `discretion export mystudy mystudy.json --reference human`
+    """
+    existing(study)
+    with outcome(as_json):
+        from discretion.errors import StudyError
+        from discretion.sources.annotated_pairs_write import write_annotated_pairs
+        from discretion.study import load_study
+
+        loaded = load_study(study)
+        names = loaded.table.annotator_names
+        if loaded.comparisons is None or not names:
+            raise StudyError(f"{study} has no {'texts' if names else 'annotators'} to write.")
+        default = reference or ("human" if "human" in names else names[0])
+        path = write_annotated_pairs(
+            out, loaded.table, loaded.comparisons, reference=default, name=loaded.name, description=loaded.description
+        )
+        if as_json:
+            from discretion.document import dumps
+
+            typer.echo(dumps({"file": str(path), "bytes": path.stat().st_size, "reference": default}))
+        else:
+            say(
+                quiet, f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB), with {default} as its default annotator."
+            )
