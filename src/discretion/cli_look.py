@@ -1,4 +1,4 @@
-"""The verbs for looking: report, figures, view, rulings, raters, segments, export."""
+"""The verbs for looking: report, figures, view, rulings, raters, segments, export, convert."""
 
 from __future__ import annotations
 
@@ -262,3 +262,38 @@ def export(
             say(
                 quiet, f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB), with {default} as its default annotator."
             )
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="PRISM's folder, or a file of LMArena's battles.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="The study's folder to write.")],
+    format: Annotated[str, typer.Option("--format", "-f", help="prism or arena.")],
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a study's folder of a public layout: its comparisons, and the people who rated them.
+
+    Example: `discretion convert prism-data study --format prism`
+    """
+    existing(source, "SOURCE")
+    if format not in ("prism", "arena"):
+        raise typer.BadParameter(f"{format!r} is neither prism nor arena.", param_hint="--format")
+    with outcome(as_json):
+        from discretion.sources.arena import load_arena
+        from discretion.sources.prism import load_prism
+
+        found = load_prism(source) if format == "prism" else load_arena(source)
+        folder = found.write(out)
+        people = len({vote["rater"] for vote in found.votes})
+        if as_json:
+            from discretion.document import dumps
+
+            typer.echo(dumps({"folder": str(folder), "comparisons": len(found.comparisons), "votes": len(found.votes),
+                              "raters": people, "left_out": dict(found.left_out)}))  # fmt: skip
+            return
+        for what, count in found.left_out.items():
+            say(quiet, f"Left out: {count:,} {what}.")
+        say(quiet, f"{len(found.comparisons):,} comparisons, rated by {people:,}: {folder}")
+        say(quiet, "Next: add constitution.txt, a principle a line, and: discretion judge "
+                   f"{folder} --oracle chat:MODEL")  # fmt: skip

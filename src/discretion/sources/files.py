@@ -253,7 +253,7 @@ def _json(text: str, path: Path, *, lines: bool) -> pl.DataFrame:
         if not isinstance(rows, list):
             raise ReadError(f"holds {_kind(rows)}.", expected="an array of objects, or an object a line.", path=path)
         return column_frame(list(enumerate(rows, start=1)), path)
-    return column_frame(list(_json_lines(text, path)), path)
+    return column_frame(list(json_lines(text, path)), path)
 
 
 def _first_line_is_object(text: str) -> bool:
@@ -276,7 +276,14 @@ def parse_json(text: str, path: Path, row: int | None = None) -> Any:
         raise ReadError(f"is JSON that Python cannot hold: {error}.", path=path, row=row) from error
 
 
-def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+def json_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the rows of JSON lines with their numbers, blank lines left out.
+
+    Raises
+    ------
+    ReadError
+        A row does not parse.
+    """
     # Not splitlines: it also splits at the line separators that Unicode has, which JSON allows in texts.
     for row, line in enumerate(text.split("\n"), start=1):
         if line and not line.isspace():

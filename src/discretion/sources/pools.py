@@ -6,7 +6,7 @@ What is read is arrays and names; what is made of them stands in `hedge.pool`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from discretion.errors import ColumnError, ReadError, StudyError, shown
 from discretion.sources.columns import listed
-from discretion.sources.files import read_frame
+from discretion.sources.files import decoded, json_lines, read_bytes, read_frame
 from discretion.study_file import nearest
 
 PROMPTS = ("prompt_id", "task_id", "problem_id", "problem_num", "id", "prompt")
@@ -191,7 +191,7 @@ def _boinf(path: Path) -> PoolRows:
     true: list[float] = []
     sizes: list[int] = []
     names: list[str] = []
-    for row, item in enumerate(_json_lines(path), 1):
+    for row, item in json_lines(decoded(read_bytes(path), path), path):
         try:
             answers = [(str(answer), float(length)) for answer, length in item["all_answers"]]
             gold, name = str(item["gold_answer"]), str(item["problem_num"])
@@ -208,20 +208,6 @@ def _boinf(path: Path) -> PoolRows:
         np.array(proxy), np.array(true), np.repeat(np.arange(len(names)), sizes).astype(np.int64), tuple(names),
         "-length", "correct",
     )  # fmt: skip
-
-
-def _json_lines(path: Path) -> list[Mapping[str, Any]]:
-    from discretion.sources.files import decoded, read_bytes
-
-    found = []
-    for row, line in enumerate(decoded(read_bytes(path), path).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            raise ReadError("is no JSON.", path=path, row=row) from error
-    return found
 
 
 def _goodhart(path: Path) -> PoolRows:
