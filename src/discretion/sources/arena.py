@@ -33,7 +33,7 @@ def load_arena(path: str | Path) -> Converted:
     if missing:
         raise ReadError(f"has no column {missing[0]}.", expected=", ".join(needed), path=path)
     by = next((name for name in _IDS if name in frame.columns), None)
-    extra = [n for n in ("language", "turn", "tstamp", "anony") if n in frame.columns]
+    extra: list[str] = [n for n in ("language", "turn", "tstamp", "anony") if n in frame.columns]
     comparisons: list[dict[str, Any]] = []
     votes: list[dict[str, Any]] = []
     left: dict[str, int] = defaultdict(int)
@@ -50,7 +50,7 @@ def load_arena(path: str | Path) -> Converted:
         seen.add(name)
         first, second = (_messages(row[side], path, number) for side in ("conversation_a", "conversation_b"))
         prompt, a, b = split_messages(None, first, second)
-        about = {column: _plain(row[column]) for column in extra}
+        about: dict[str, Any] = {column: _plain(row[column]) for column in extra}
         texts: dict[str, Any] = {"id": name, "prompt": prompt, "response_a": a, "response_b": b}
         comparisons.append({**texts, "model_a": str(row["model_a"]), "model_b": str(row["model_b"]), **about})
         votes.append({"comparison_id": name, "rater": str(row.get("judge") or "anonymous"), "value": _WINNERS[winner]})
