@@ -53,6 +53,38 @@ def held(folder: str | Path, *, shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def alone(folder: str | Path) -> Iterator[bool]:
+    """Hold a folder if nobody else does, without waiting; yields whether it is held.
+
+    On Windows, and on file systems without locks, it is as if nobody else did.
+
+    Parameters
+    ----------
+    folder : path
+
+    Raises
+    ------
+    OSError
+        There is no such folder, or it cannot be opened.
+    """
+    if sys.platform == "win32":
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            _wait(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
 def _locked(folder: str | Path, kind: int) -> int:
     """Return a descriptor, locked, of the folder that stands at a path after the waiting."""
     looks = 0

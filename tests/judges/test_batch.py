@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from discretion.errors import JudgeError
+from discretion.folder_lock import alone
 from discretion.judges.asking import OK
 from discretion.judges.batch import BatchJudge
 from discretion.judges.calls import ChatModel
@@ -187,6 +188,20 @@ def test_an_endpoint_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> N
         server.refuse = lambda path: web.Response(status=503) if path == "look" else None
         with pytest.raises(JudgeError, match="taken up by the next run"):
             asked(judge_of(server, tmp_path, patience=0.0), blocks(3)[2:])
+
+
+def test_two_runs_do_not_share_a_ledger_and_leftovers_are_swept(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("dead.requests", "dead.id", ".dead.part"):  # of a run that was killed between two steps
+        (tmp_path / "b" / name).write_text("a prompt")
+    with serving_batches(BatchServer()) as server:
+        with alone(tmp_path / "b"), pytest.raises(JudgeError, match="another run"):
+            asked(judge_of(server, tmp_path), blocks(1))
+        assert server.batches == {}
+        given = blocks(1)
+        assert complete(asked(judge_of(server, tmp_path), given), given)
+    assert left(tmp_path) == []
+    assert [path.name for path in (tmp_path / "b").iterdir()] == []
 
 
 def test_what_is_no_ledger_is_said(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from discretion.errors import ExtraError, JudgeError
+from discretion.errors import DiscretionError, ExtraError, JudgeError
+from discretion.folder_lock import alone
 from discretion.judges.asking import Block, Deliver, Judgement, Stop, digest
-from discretion.judges.batch_ledger import Entry, Request, entered, entries
+from discretion.judges.batch_ledger import Entry, Request, entered, entries, sweep
 from discretion.judges.calls import Call, ChatModel, Form, calls_of, said
 from discretion.judges.completion import parsed
 from discretion.judges.endpoint import address, refuse_plain
@@ -94,6 +95,23 @@ class BatchJudge:
         JudgeError
             The endpoint refuses the key, the model or the batch, or stays away.
         """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with alone(self.folder) as mine:
+                if not mine:
+                    raise JudgeError(
+                        f"another run waits for the batches of {self.folder}. Let it end, or stop it: its batches stay."
+                    )
+                sweep(self.folder)
+                self._run(blocks, deliver, stop)
+        except OSError as error:
+            if isinstance(error, DiscretionError):  # its own, and those of whoever delivers
+                raise
+            raise JudgeError(
+                f"the ledger of batches {self.folder} cannot be used: {error.strerror or error}."
+            ) from error
+
+    def _run(self, blocks: Iterable[Block], deliver: Deliver, stop: Stop) -> None:
         key = os.environ.get(self.model.key_variable, "")
         client = openai.OpenAI(base_url=self._base, api_key=key or "none", max_retries=4, timeout=self.model.timeout)
         with client:

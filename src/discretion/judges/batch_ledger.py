@@ -169,6 +169,14 @@ def entries(folder: Path, judge: str, address: str) -> Iterator[Entry]:
             yield replace(given, batch=known.read_text("utf-8").strip()) if known.is_file() else given
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a run left that was killed between two steps; only while no other run has the ledger."""
+    kept = {path.stem for path in folder.glob("*.jsonl")}
+    for path in folder.iterdir():
+        if path.name.endswith(".part") or (path.suffix in (".requests", ".id") and path.stem not in kept):
+            path.unlink(missing_ok=True)
+
+
 def custom_id(call: Call) -> str:
     """Return what a call is known by within a batch: the key of its first judgement."""
     return call.asks[0].key.hex()
