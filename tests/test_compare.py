@@ -12,11 +12,11 @@ import pytest
 
 from discretion.audit import audit
 from discretion.collect import collect, plan, questions_of
-from discretion.compare import compare, consensus_frame
+from discretion.compare import compare
 from discretion.errors import DataError, StudyError
 from discretion.journal import Journal
 from discretion.metrics.agreement import states
-from discretion.oracles import Oracle, by_order, judgement_rows, oracles_of
+from discretion.oracles import Oracle, by_order, consensus_frame, judgement_rows, oracles_of
 from discretion.sources.oracle import load_oracle
 from discretion.study import load_study
 from discretion.table import Annotator, PreferenceTable

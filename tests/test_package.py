@@ -122,7 +122,8 @@ def test_the_core_knows_nothing_of_what_shows_it() -> None:
 
 def test_hedging_is_pure_where_it_computes() -> None:
     pure = {
-        f"discretion.hedge.{name}" for name in ("law", "laws", "soft", "curves", "pool", "soft_pool", "bands", "tune")
+        f"discretion.hedge.{name}"
+        for name in ("law", "laws", "soft", "curves", "pool", "soft_pool", "bands", "alternatives", "tune")
     }
     for name in pure:
         assert reachable(name) <= pure | {"discretion.errors", "discretion.metrics.resampling", "discretion.hedge"}, (

@@ -279,10 +279,9 @@ def compare(
     files = named_files(oracle)
     with outcome(as_json):
         from discretion.compare import compare as held
-        from discretion.compare import consensus_frame
         from discretion.judging import JOURNAL
         from discretion.oracles import by_order as orders_of
-        from discretion.oracles import judgement_rows, oracles_of
+        from discretion.oracles import consensus_frame, judgement_rows, oracles_of
         from discretion.sources.oracle import load_oracle
         from discretion.study import load_study
         from discretion.whole import write_whole

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from discretion.audit import Audit, audit
 from discretion.diff import diff
-from discretion.errors import DataError, shown
+from discretion.errors import DataError
 from discretion.metrics import resampling
 from discretion.metrics.agreement import states
 from discretion.metrics.agreement_between import Agreement, agreement, confusion_from_labels, state_flips
@@ -431,24 +431,3 @@ def _variance(
         },
         schema=kinds,
     )  # fmt: skip
-
-
-def consensus_frame(oracle: Oracle, table: PreferenceTable) -> pl.DataFrame:
-    """Return an oracle as a file of values that `load_oracle` reads: `comparison_id`, `principle`, `value`.
-
-    Raises
-    ------
-    DataError
-        It has no vote.
-    """
-    row, principle = np.nonzero(oracle.X != MISSING)
-    if not len(row):
-        raise DataError(f"the oracle {shown(oracle.name)} has no vote.")
-    names = np.array(table.constitution.names, dtype=object)
-    return pl.DataFrame(
-        {
-            "comparison_id": table.ids.cast(pl.String).gather(row),
-            "principle": pl.Series(names[principle].tolist(), dtype=pl.String),
-            "value": oracle.X[row, principle],
-        }
-    )

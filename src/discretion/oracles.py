@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from discretion.collect import questions_of
 from discretion.comparison import content_id
-from discretion.errors import StudyError, shown
+from discretion.errors import DataError, StudyError, shown
 from discretion.journal import Journal
 from discretion.judges.asking import OK
 from discretion.sources.oracle import load_oracle
 from discretion.study import Study
+from discretion.table import PreferenceTable
 from discretion.vote import MISSING, Votes
 
 
@@ -182,3 +183,24 @@ def _asked(row: Mapping[str, str]) -> tuple[str, str]:
     """Return the model and the template of a judge in a journal."""
     about = json.loads(row["identity"])
     return str(about.get("model", row["name"])), str(about.get("template", ""))
+
+
+def consensus_frame(oracle: Oracle, table: PreferenceTable) -> pl.DataFrame:
+    """Return an oracle as a file of values that `load_oracle` reads: `comparison_id`, `principle`, `value`.
+
+    Raises
+    ------
+    DataError
+        It has no vote.
+    """
+    row, principle = np.nonzero(oracle.X != MISSING)
+    if not len(row):
+        raise DataError(f"the oracle {shown(oracle.name)} has no vote.")
+    names = np.array(table.constitution.names, dtype=object)
+    return pl.DataFrame(
+        {
+            "comparison_id": table.ids.cast(pl.String).gather(row),
+            "principle": pl.Series(names[principle].tolist(), dtype=pl.String),
+            "value": oracle.X[row, principle],
+        }
+    )

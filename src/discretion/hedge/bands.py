@@ -42,6 +42,16 @@ class Bands:
     prompts: int
 
 
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    se: float = float("nan")
+
+
 def weights(rng: np.random.Generator, replicates: int, prompts: int) -> Float:
     """Return bootstrap weights of prompts, (B, P), each row with the sum 1."""
     return rng.multinomial(prompts, np.full(prompts, 1.0 / prompts), size=replicates) / prompts

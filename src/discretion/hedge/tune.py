@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from discretion.errors import DataError
 from discretion.hedge import pool as pools
-from discretion.hedge.bands import Bands, bands, mean_interval, weights
+from discretion.hedge.alternatives import Alternative, alternatives
+from discretion.hedge.bands import Bands, Interval, bands, mean_interval, weights
 from discretion.hedge.curves import Regime, regime_of
 from discretion.hedge.law import Law
 from discretion.hedge.laws import BestOfN, BestOfPoisson, SoftBestOfN, TruncatedPoisson
@@ -36,16 +37,6 @@ _PROMINENT = 0.02  # of a curve's range: a turn that is less does not make a reg
 _SOFT = np.geomspace(0.25, 128.0, 19)  # inverse temperatures that are tried, a factor of the root of 2 apart
 _SOFT_MOST = 64  # n that are tried with them
 _GRID = 160  # points of a Poisson parameter
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    se: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -113,25 +104,6 @@ class Family:
     gain: Interval
     drop: Interval
     beyond: float = 0.0
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """What hedging is held against.
-
-    Parameters
-    ----------
-    name : str
-        "no selection", "largest n", "best rank", "recalibrated proxy".
-    detail : str
-        At which n or rank.
-    reward : Interval
-        Cross-fitted where something was chosen.
-    """
-
-    name: str
-    detail: str
-    reward: Interval
 
 
 @dataclass(frozen=True)
@@ -234,7 +206,9 @@ def tune(
     against_star = by_n[:, -1] - by_n[:, found[0].best]
     return Tuned(
         families=tuple(found),
-        alternatives=_alternatives(pool, by_n, ns, found[0], reward, halves, np.random.default_rng(seed + 1)),
+        alternatives=alternatives(
+            replace(pool, true=reward[:, None]), by_n, ns, found[0].best, halves, np.random.default_rng(seed + 1)
+        ),
         hacked=found[0].drop.low > 0,
         losers=losers,
         lose=_share(losers < -1e-12),
@@ -400,9 +374,7 @@ def _softened(
 ) -> Family:
     """Tune soft best-of-n over n and lam; cross-fitting chooses both."""
     most = min(largest, _SOFT_MOST)
-    with_reward = Pool(
-        pool.names, pool.starts, pool.proxy, reward[:, None], pool.u, pool.order, pool.top, pool.left_out
-    )
+    with_reward = replace(pool, true=reward[:, None])
     lams = np.array([0.0, *_SOFT, np.inf])
     every = []
     for k, lam in enumerate(lams):
@@ -446,42 +418,6 @@ def _soft_turns(pool: Pool, n: int, lams: Float, mean: Float) -> tuple[Turn, ...
         else:  # at the edge of the grid
             found.append(turn)
     return tuple(found)
-
-
-def _alternatives(
-    pool: Pool, by_n: Float, ns: NDArray[np.int64], best: Family, reward: Float, halves: NDArray[np.bool_],
-    rng: np.random.Generator,
-) -> tuple[Alternative, ...]:  # fmt: skip
-    def interval(values: Float) -> Interval:
-        value, se, low, high = mean_interval(values)
-        return Interval(value, low, high, se)
-
-    ranks = pools.rank_curve(
-        Pool(pool.names, pool.starts, pool.proxy, reward[:, None], pool.u, pool.order, pool.top), min(pool.largest, 40)
-    )
-    chosen = np.zeros(pool.prompts)
-    times = np.zeros(pool.prompts)
-    for half in halves:
-        for side in (half, ~half):
-            if side.any() and not side.all():
-                k = int(np.argmax(ranks[side].mean(axis=0)))
-                chosen[~side] += ranks[~side, k]
-                times[~side] += 1
-    top = int(np.argmax(ranks.mean(axis=0)))
-    place = f"rank {top + 1} of {ranks.shape[1]} from below"
-    new = pools.recalibrated(pool, rng)
-    moved = np.searchsorted(np.sort(pool.order), new.order)
-    rewards = np.empty(len(reward))
-    rewards[np.searchsorted(np.sort(pool.order), pool.order)] = reward
-    again = Pool.of(new.proxy, rewards[moved], np.repeat(np.arange(new.prompts), new.sizes), new.names)
-    at_largest = pools.best_of_n(again, ns[-1:])[:, 0]
-    return (
-        Alternative("no selection", "n = 1", interval(by_n[:, 0])),
-        Alternative("best of n, tuned", f"n = {int(best.theta.value)}, in sample", interval(by_n[:, best.best])),
-        Alternative("largest n", f"n = {ns[-1]}", interval(by_n[:, -1])),
-        Alternative("best rank", place, interval(chosen / np.maximum(times, 1))),
-        Alternative("recalibrated proxy", f"best of n = {ns[-1]}", interval(at_largest)),
-    )
 
 
 def _share(loses: NDArray[np.bool_]) -> Interval:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from discretion.hedge.tune import Alternative, Family, Interval, Tuned
+from discretion.hedge.alternatives import Alternative
+from discretion.hedge.bands import Interval
+from discretion.hedge.tune import Family, Tuned
 
 
 @dataclass(frozen=True)
