@@ -1,4 +1,4 @@
-"""The command line itself and the options that verbs share; the verbs are in `cli` and `cli_look`."""
+"""The command line itself and the options that verbs share; the verbs are in `cli` and the other `cli_*`."""
 
 from __future__ import annotations
 
