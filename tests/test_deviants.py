@@ -14,10 +14,12 @@ import pytest
 from discretion.audit import Audit, audit
 from discretion.cases.index import Cases
 from discretion.cases.query import Query
-from discretion.deviants import MEASURES, deviants
+from discretion.deviants import deviants
 from discretion.errors import EmptyError
-from discretion.saved import save
+from discretion.rater_labels import FIRST, LONGER, MEASURES
+from discretion.saved import load, save
 from discretion.simulate import Drawn, Raters, Voter, World
+from discretion.vote import MISSING
 
 from .studies import command
 
@@ -67,9 +69,41 @@ def test_who_always_takes_the_longer_is_flagged() -> None:
     longer = np.sign(lengths[:, 0] - lengths[:, 1]).astype(np.int8)
     changed = tuple(replace(a, values=longer[a.rows]) if a.name == "r3" else a for a in table.annotators)
     found = deviants(audit(replace(table, annotators=changed), replicates=0, splits=0, swaps=0))
-    (row,) = found.frame.filter((pl.col("rater") == "r3") & (pl.col("measure") == MEASURES[1])).iter_rows(named=True)
+    (row,) = found.frame.filter((pl.col("rater") == "r3") & (pl.col("measure") == LONGER)).iter_rows(named=True)
     assert row["flag"] == "above"
     assert row["rate"] == 1.0
+    cases = Cases(audit(replace(table, annotators=changed), replicates=0, splits=0, swaps=0))
+    assert len(cases.find(Query(**dict(parse_qsl(row["cases"]))))) == row["count"]
+
+
+def test_who_always_takes_what_stands_first_is_flagged(tmp_path: Path) -> None:
+    """Two raters always take the first as stored, one as shown: where files tell the order, only the latter counts."""
+    drawn = world(0.0)
+    rng = np.random.default_rng(0)
+    changed = []
+    for a in drawn.table.annotators:
+        if a.kind == "rater":
+            orders = rng.integers(0, 2, len(a.values)).astype(np.int8)
+            orders[::7] = MISSING
+            a = replace(a, orders=orders)
+        if a.name == "r3":
+            a = replace(a, values=np.where(a.orders == 1, -1, 1).astype(np.int8))
+        if a.name == "r4":
+            a = replace(a, values=np.ones_like(a.values))
+        changed.append(a)
+    made = audit(replace(drawn.table, annotators=tuple(changed)), replicates=0, splits=0, swaps=0)
+    made = load(save(made, tmp_path / "a"))
+    found = deviants(made).frame.filter(pl.col("measure") == FIRST)
+    flags = dict(zip(found["rater"], found["flag"], strict=True))
+    assert flags["r3"] == "above"
+    assert flags["r4"] == ""
+    row = found.row(by_predicate=pl.col("rater") == "r3", named=True)
+    assert row["rate"] == 1.0
+    assert len(Cases(made).find(Query(**dict(parse_qsl(row["cases"]))))) == row["count"] == row["n"]
+    unknown = audit(replace(drawn.table, annotators=tuple(replace(a, orders=None) for a in changed)), replicates=0,
+                    splits=0, swaps=0)  # fmt: skip
+    found = deviants(unknown).frame.filter(pl.col("measure") == FIRST)
+    assert dict(zip(found["rater"], found["flag"], strict=True))["r4"] == "above"
 
 
 @pytest.mark.slow
@@ -81,7 +115,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert max(len(line) for line in text.splitlines() if not line.startswith("Cases of")) <= 80
     assert "Raters who deviate" in text
     made = json.loads(command("raters", folder, "--json").stdout)
-    assert len(made["raters"]) == 3 * 60
+    assert len(made["raters"]) == 4 * 60
     assert made["populations"]["arbitrariness"]["sd"] < 0.1
     alone = save(audit(World(("a", "b"), annotators=(Voter("x", (0.0, 1.0)),)).draw(50, 0).table, replicates=0),
                  tmp_path / "b")  # fmt: skip

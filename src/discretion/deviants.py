@@ -1,34 +1,19 @@
-"""Raters who deviate: in arbitrariness, in how often they prefer the longer response, or prefer neither.
+"""Raters who deviate: in arbitrariness, in how often they prefer the longer response, the first one, or neither.
 
 Small raters are drawn to the population, flags are held to a false-discovery rate, and each leads to its cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from discretion.audit import Audit
-from discretion.baselines import length_votes
 from discretion.cases.query import Query
-from discretion.errors import EmptyError
-from discretion.metrics.agreement import states
 from discretion.metrics.shrinkage import Population, shrink
-from discretion.table import Annotator, PreferenceTable
-from discretion.vote import MISSING
-
-MEASURES = ("arbitrariness", "prefers the longer response", "prefers neither")
-"""What raters are compared by."""
-
-_SIDES = {
-    "arbitrariness": "against-consensus",
-    "prefers the longer response": "decided",
-    "prefers neither": "indifferent",
-}
+from discretion.rater_labels import MEASURES, SIDES, RaterLabels
 
 
 @dataclass(frozen=True)
@@ -70,16 +55,14 @@ def deviants(audit: Audit, *, level: float = 0.05) -> Deviants:
     EmptyError
         The audit has no raters.
     """
-    raters = [a for a in audit.table.annotators if a.kind == "rater"]
-    if not raters:
-        raise EmptyError(
-            "the audit has no raters.", remedy="Give a long table with a column of raters as an annotator."
-        )
+    labels = RaterLabels.of(audit.table)
+    raters = labels.raters
     parts, populations = [], {}
-    for measure, (count, n) in zip(MEASURES, _counts(audit.table, raters), strict=True):
+    for measure in MEASURES:
+        count, n = labels.counts(measure)
         found = shrink(count, n, level=level)
         populations[measure] = found.population
-        side = _SIDES[measure]
+        side = SIDES[measure]
         parts.append(
             pl.DataFrame(
                 {
@@ -92,29 +75,3 @@ def deviants(audit: Audit, *, level: float = 0.05) -> Deviants:
             )
         )  # fmt: skip
     return Deviants(pl.concat(parts), populations, level)
-
-
-def _counts(
-    table: PreferenceTable, raters: Sequence[Annotator]
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return count and n of each rater by measure, all of them in one pass over the labels."""
-    every = np.arange(len(table), dtype=np.int32)
-    rows = [every if a.rows is None else a.rows for a in raters]
-    who = np.repeat(np.arange(len(raters)), [len(r) for r in rows])
-    at, y = np.concatenate(rows), np.concatenate([a.values for a in raters])
-    _, way, _ = states(table.X)
-    longer = length_votes(table)
-    decided = np.abs(y.astype(np.int16)) == 1
-
-    def by_rater(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        count, n = (np.bincount(who[mask], minlength=len(raters)).astype(np.float64) for mask in (part & whole, whole))
-        return count, n
-
-    in_consensus = decided & (way[at] != 0)
-    unequal = decided & (np.abs(longer[at].astype(np.int16)) == 1) if longer is not None else np.zeros_like(decided)
-    goes_long = y == longer[at] if longer is not None else np.zeros_like(decided)
-    return [
-        by_rater(y == -way[at], in_consensus),
-        by_rater(goes_long, unequal),
-        by_rater(y == 0, y != MISSING),
-    ]

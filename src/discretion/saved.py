@@ -158,6 +158,8 @@ def _write(audit: Audit, folder: Path, texts: bool) -> None:
     files: dict[str, pl.DataFrame] = {f"{name}.parquet": getattr(audit, name) for name in FRAMES}
     files["table.parquet"] = _table_frame(table)
     files["ratings.parquet"] = _ratings_frame(table)
+    if any(a.about for a in table.annotators):
+        files["people.parquet"] = _people_frame(table)
     if table.oracle is not None:
         files["oracle.parquet"] = _votes_frame(table.oracle)
     for k, annotator in enumerate(table.annotators):
@@ -254,24 +256,34 @@ def require_saved(folder: str | Path) -> Path:
 
 def _assemble(manifest: dict[str, Any], files: dict[str, pl.DataFrame]) -> Audit:
     wide = files["table.parquet"]
-    about = manifest["constitution"]
-    constitution = Constitution(tuple(Principle(p["name"], p["text"]) for p in about["principles"]), about["name"])
+    wording = manifest["constitution"]
+    constitution = Constitution(tuple(Principle(p["name"], p["text"]) for p in wording["principles"]), wording["name"])
     X = np.empty((wide.height, len(constitution)), np.int8, order="F")
     for c in range(len(constitution)):
         X[:, c] = _votes_of(wide[f"principle {c}"])
     ratings = files["ratings.parquet"]
     by_annotator = {int(k[0]): g for k, g in ratings.partition_by("annotator", as_dict=True).items()}
+    people = files.get("people.parquet")
+    about = {} if people is None else _about(people)
     annotators = []
     for k, entry in enumerate(manifest["annotators"]):
-        rows = None
+        rows = times = orders = None
         if entry["sparse"]:
             part = by_annotator.get(k, ratings.clear())
             rows, values = part["row"].to_numpy().astype(np.int32), _votes_of(part["value"])
+            if "time" in part.columns and part["time"].null_count() < part.height:
+                times = part["time"].fill_null(np.nan).to_numpy()
+            if "order" in part.columns and part["order"].null_count() < part.height:
+                orders = _votes_of(part["order"])
         else:
             values = _votes_of(wide[f"annotator {k}"])
         judged = files.get(f"judge-{k}.parquet")
         votes = None if judged is None else _votes_from(judged, entry["minimum_mass"])
-        annotators.append(Annotator(entry["name"], values, rows, entry["kind"], entry["source"], votes))
+        annotators.append(
+            Annotator(
+                entry["name"], values, rows, entry["kind"], entry["source"], votes, about.get(k, {}), times, orders
+            )
+        )
     attributes = wide.select([c for c in wide.columns if c.startswith("attribute ")])
     oracle = files.get("oracle.parquet")
     table = PreferenceTable(
@@ -332,13 +344,35 @@ def _ratings_frame(table: PreferenceTable) -> pl.DataFrame:
     if not sparse:
         return pl.DataFrame(schema={"annotator": pl.Int32, "row": pl.Int32, "value": pl.Int8})
     rows = [a.rows for _, a in sparse if a.rows is not None]
-    return pl.DataFrame(
-        [
-            pl.Series("annotator", np.repeat([k for k, _ in sparse], [len(r) for r in rows]), dtype=pl.Int32),
-            pl.Series("row", np.concatenate(rows), dtype=pl.Int32),
-            _nullable("value", np.concatenate([a.values for _, a in sparse])),
+    sizes = [len(r) for r in rows]
+    columns = [
+        pl.Series("annotator", np.repeat([k for k, _ in sparse], sizes), dtype=pl.Int32),
+        pl.Series("row", np.concatenate(rows), dtype=pl.Int32),
+        _nullable("value", np.concatenate([a.values for _, a in sparse])),
+    ]
+    if any(a.times is not None for _, a in sparse):
+        times = [np.full(n, np.nan) if a.times is None else a.times for (_, a), n in zip(sparse, sizes, strict=True)]
+        columns.append(pl.Series("time", np.concatenate(times)).fill_nan(None))
+    if any(a.orders is not None for _, a in sparse):
+        orders = [
+            np.full(n, MISSING, np.int8) if a.orders is None else a.orders
+            for (_, a), n in zip(sparse, sizes, strict=True)
         ]
-    )
+        columns.append(_nullable("order", np.concatenate(orders)))
+    return pl.DataFrame(columns)
+
+
+def _people_frame(table: PreferenceTable) -> pl.DataFrame:
+    """Return a row for everything that is known of somebody: annotator, name, value."""
+    rows = [(k, name, value) for k, a in enumerate(table.annotators) for name, value in a.about.items()]
+    return pl.DataFrame(rows, {"annotator": pl.Int32, "name": pl.String, "value": pl.String}, orient="row")
+
+
+def _about(people: pl.DataFrame) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for k, name, value in people.iter_rows():
+        found.setdefault(k, {})[name] = value
+    return found
 
 
 def _nullable(name: str, votes: np.ndarray[Any, np.dtype[np.int8]]) -> pl.Series:

@@ -350,7 +350,8 @@ def _people(
         values = _labels(raters.communities[community[k]], truth[rows], rng)
         if deviant[k]:
             values = _deviating(values, raters.deviance, rng)
-        people.append(Annotator(f"r{k}", values, rows, kind="rater", source="simulated"))
+        about = {"community": raters.communities[community[k]].name}
+        people.append(Annotator(f"r{k}", values, rows, kind="rater", source="simulated", about=about))
         known = values != MISSING
         sums[community[k], rows[known]] += values[known]
         asked[community[k], rows[known]] = True

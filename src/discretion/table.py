@@ -42,6 +42,12 @@ class Annotator:
         Where the values came from and by which rule, e.g. "reward: sign of the difference".
     votes : Votes, optional
         The raw probabilities (2, N, 3) of a model that was asked as a judge.
+    about : mapping of str to str
+        What is known of a rater: age, region, ….
+    times : float64, as values, optional
+        When each vote was given, in seconds since 1970; NaN where unknown.
+    orders : int8, as values, optional
+        Which response stood first for who voted: 0 the first, 1 the second, `MISSING` where unknown.
     """
 
     name: str
@@ -50,6 +56,9 @@ class Annotator:
     kind: str = "annotator"
     source: str = ""
     votes: Votes | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+    times: NDArray[np.float64] | None = None
+    orders: Int8 | None = None
 
     def dense(self, n: int) -> Int8:
         """Return the values of all `n` comparisons, `MISSING` where there are none."""
@@ -67,7 +76,22 @@ class Annotator:
     def take(self, rows: NDArray[np.intp], n: int) -> Annotator:
         """Return its values on some of the `n` comparisons."""
         votes = None if self.votes is None else self.votes.take(rows)
-        return replace(self, values=self.dense(n)[rows], rows=None, votes=votes)
+        times, orders = self.times, self.orders
+        if self.rows is not None:
+            if times is not None:
+                full = np.full(n, np.nan)
+                full[self.rows] = times
+                times = full
+            if orders is not None:
+                orders = replace(self, values=orders).dense(n)
+        return replace(
+            self,
+            values=self.dense(n)[rows],
+            rows=None,
+            votes=votes,
+            times=None if times is None else times[rows],
+            orders=None if orders is None else orders[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from discretion.deviants import MEASURES, Deviants
+from discretion.deviants import Deviants
+from discretion.rater_labels import MEASURES
 from discretion.terminal import interval, percent, plain, probability, section, table_of
 
 _SHOWN = 20

@@ -97,6 +97,39 @@ def test_raters_and_their_groups(tmp_path: Path, rater: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("column", "cells", "expected"),
+    [
+        ("time", ["2024-01-01", "2024-01-01T00:00:05+00:00", "", "soon"], [1704067200, 1704067205, np.nan, np.nan]),
+        ("created_at", [1704067200, 1704067200000, 0, ""], [1704067200, 1704067200, 0, np.nan]),
+    ],
+)
+def test_raters_keep_when_in_which_order_and_who_they_are(
+    tmp_path: Path, column: str, cells: list[object], expected: list[float]
+) -> None:
+    header = f"comparison,rater,value,{column},order,country\n"
+    ids = ("0", "1", "2", "0")
+    rows = zip(ids, "xxxy", (1, -1, 0, 1), cells, ("0", "1", "", "1,0"), ("fr", "fr", "fr", ""), strict=True)
+    text = header + "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in rows)
+    found, notes = load(tmp_path, text)
+    x, y = (a for a in found if a.kind == "rater")
+    assert x.about == {"country": "fr"}
+    assert y.about == {}
+    times, orders = x.times, x.orders
+    assert times is not None
+    assert orders is not None
+    assert y.times is not None
+    assert np.concatenate([times, y.times]).tolist() == pytest.approx(expected, nan_ok=True)
+    assert orders.tolist() == [0, 1, MISSING]
+    assert [a.name for a in found if a.kind == "group"][1:] == ["m: fr"]
+    assert any("cannot be read" in note.what for note in notes) == ("soon" in cells)
+    taken = x.take(np.array([2, 0]), 3)
+    assert taken.orders is not None
+    assert taken.orders.tolist() == [MISSING, 0]
+    with pytest.raises(VoteError, match="stood first"):
+        load(tmp_path, text.replace('"1,0"', '"left"'))
+
+
 def test_a_million_ratings_load_quickly(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     n, raters = 200, 5_000

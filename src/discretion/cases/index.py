@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from discretion.audit import Audit, Progress
+from discretion.baselines import length_votes
 from discretion.cases.query import STATES, Query, named, words
 from discretion.comparison import TEXT_COLUMNS
 from discretion.errors import QueryError, shown
@@ -176,11 +177,27 @@ class Cases:
                 return np.asarray((y != MISSING) & (x == 0))
             case "indifferent":
                 return np.asarray(y == 0)
+            case "longer":
+                longer = length_votes(self.table)
+                return np.zeros(len(y), np.bool_) if longer is None else np.asarray(decided & (y == longer))
+            case "first":
+                return np.asarray(decided & (y == self._stood_first(query.annotator)))
             case "differ" | "same":
                 z = self.labels(query.other)
                 return np.asarray(decided & (np.abs(z) == 1) & ((y == z) == (query.side == "same")))
             case _:
                 return np.asarray(y != MISSING)
+
+    def _stood_first(self, name: str) -> Int8:
+        """Return the vote for what stood first for an annotator; the first response where nobody's order is known."""
+        annotators = self.table.annotators
+        if all(a.orders is None for a in annotators):
+            return np.ones(len(self), np.int8)
+        mine = annotators[named(name, self.table.annotator_names, "annotator")]
+        if mine.orders is None:
+            return np.full(len(self), MISSING, np.int8)
+        orders = replace(mine, values=mine.orders).dense(len(self))
+        return np.where(orders == 0, 1, np.where(orders == 1, -1, MISSING)).astype(np.int8)
 
     @cached_property
     def _as_text(self) -> pl.DataFrame:

@@ -27,6 +27,8 @@ SIDES = {
     "against": "sided against the principle",
     "principle-silent": "answered where the principle is silent",
     "indifferent": "preferred neither",
+    "longer": "preferred the longer response",
+    "first": "preferred the first response",
     "differ": "decided differently",
     "same": "decided alike",
 }

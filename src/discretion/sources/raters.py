@@ -5,15 +5,18 @@ Sorted once by rater: a million ratings take about a second, and no dense matrix
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from discretion.errors import VoteError, shown
 from discretion.sources.columns import (
     VALUE_COLUMNS,
     keys,
+    pick,
     refuse_duplicates,
     require,
     votes,
@@ -23,6 +26,10 @@ from discretion.vote import MISSING
 
 RATER_COLUMNS = ("rater", "annotator", "rater_id", "user_id")
 """Names of the column that says who rated."""
+TIME_COLUMNS = ("time", "timestamp", "created_at", "date", "tstamp")
+"""Names of the column that says when: ISO 8601, or seconds (milliseconds) since 1970."""
+ORDER_COLUMNS = ("order", "shown_first")
+"""Names of the column that says which response stood first: 0 or 1, in `shown_first` also a or b."""
 
 _MOST_GROUPS = 50  # a column with more values than this names raters, times or texts, not groups
 
@@ -48,7 +55,7 @@ def load_raters(
     id_column : str
         The column of the comparisons' ids: no group.
     name : str
-        Raters are called `name/rater`, the group of all `name`, others `name [column=value]`.
+        Raters are called `name/rater`, the group of all `name`, others `name: value` or `name: column value`.
 
     Returns
     -------
@@ -79,33 +86,100 @@ def load_raters(
         notes.append(Exclusion(name, "ratings without a vote", blank))
     kept = there[values[there] != MISSING]
     found = [_group(name, rows[kept], values[kept], n, "raters: majority of all")]
-    groups, more = _group_columns(frame, (id_column, rater_column, value_column), code, name)
+    time_column, order_column = pick(frame, TIME_COLUMNS), pick(frame, ORDER_COLUMNS)
+    times = None if time_column is None else _times(frame[time_column])
+    orders = None if order_column is None else _orders(frame, order_column, path)
+    taken = (id_column, rater_column, value_column, *(c for c in (time_column, order_column) if c is not None))
+    groups, more = _group_columns(frame, taken, code, name)
     notes += more
     for column in groups:
-        labels = frame[column].cast(pl.String)
+        labels = _filled(frame[column])
         for label in labels.drop_nulls().unique(maintain_order=True).to_list():
             member = kept[(labels == label).fill_null(False).to_numpy()[kept]]
             title = f"{name}: {label}" if len(groups) == 1 else f"{name}: {column} {label}"
             found.append(_group(title, rows[member], values[member], n, "raters: majority of the group"))
-    return found + _single(name, names.to_list(), code[kept], rows[kept], values[kept]), notes
-
-
-def _single(
-    name: str, raters: list[str], code: NDArray[np.int64], rows: NDArray[np.int64], values: NDArray[np.int8]
-) -> list[Annotator]:
-    order = np.lexsort((rows, code))
-    code, rows_sorted, values = code[order], rows[order].astype(np.int32), values[order]
-    bounds = np.searchsorted(code, np.arange(len(raters) + 1))
-    return [
-        Annotator(
-            f"{name}/{rater}",
-            values[bounds[k] : bounds[k + 1]],
-            rows=rows_sorted[bounds[k] : bounds[k + 1]],
-            kind="rater",
-            source="raters: one rater's votes",
+    if times is not None and time_column is not None:
+        unread = int((np.isnan(times) & _filled(frame[time_column]).is_not_null().to_numpy()).sum())
+        if unread:
+            notes.append(Exclusion(name, f"times in {time_column} that cannot be read", unread))
+    about = _about(frame.select(groups), code, len(names))
+    order = kept[np.lexsort((rows[kept], code[kept]))]
+    bounds = np.searchsorted(code[order], np.arange(len(names) + 1))
+    for k, rater in enumerate(names.to_list()):
+        mine = order[bounds[k] : bounds[k + 1]]
+        found.append(
+            Annotator(
+                f"{name}/{rater}",
+                values[mine],
+                rows=rows[mine].astype(np.int32),
+                kind="rater",
+                source="raters: one rater's votes",
+                about=about[k],
+                times=None if times is None else times[mine],
+                orders=None if orders is None else orders[mine],
+            )
         )
-        for k, rater in enumerate(raters)
-    ]
+    return found, notes
+
+
+def _filled(column: pl.Series) -> pl.Series:
+    """Return a column as text, what is blank as null."""
+    text = column.cast(pl.String)
+    return text.set(text.str.strip_chars() == "", None)
+
+
+def _about(groups: pl.DataFrame, code: NDArray[np.int64], n: int) -> list[dict[str, str]]:
+    """Return what is known of each rater: a value for each column that is not null."""
+    found: list[dict[str, str]] = [{} for _ in range(n)]
+    first = pl.DataFrame({"code": code}).with_row_index("row").group_by("code").first().sort("code")
+    for column in groups.columns:
+        for k, value in enumerate(_filled(groups[column]).gather(first["row"]).to_list()):
+            if value is not None:
+                found[k][column] = value
+    return found
+
+
+_MILLISECONDS = 1e11  # seconds since 1970 reach this in the year 5138
+
+
+def _times(column: pl.Series) -> NDArray[np.float64]:
+    """Return seconds since 1970, float64 (n,); NaN where a cell is empty or cannot be read."""
+    if column.dtype.is_temporal():
+        column = column.cast(pl.Datetime("us"), strict=False).dt.epoch("us").cast(pl.Float64) / 1e6
+    elif not column.dtype.is_numeric():
+        text = column.cast(pl.String)
+        numbers = text.cast(pl.Float64, strict=False)
+        parsed = [_moment(value) if number is None else number for value, number in zip(text, numbers, strict=True)]
+        column = pl.Series(parsed, dtype=pl.Float64)
+    seconds = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(seconds), np.where(np.abs(seconds) > _MILLISECONDS, seconds / 1e3, seconds), np.nan)
+
+
+def _moment(text: str | None) -> float | None:
+    try:
+        moment = datetime.fromisoformat((text or "").strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+_FIRST = {"0": 0, "0,1": 0, "a": 0, "first": 0, "response_a": 0, "1": 1, "1,0": 1, "b": 1, "second": 1, "response_b": 1}
+
+
+def _orders(frame: pl.DataFrame, column: str, path: str | Path) -> NDArray[np.int8]:
+    """Return 0 where the first response stood first, 1 where the second did, int8 (n,)."""
+    found = np.full(frame.height, MISSING, np.int8)
+    for row, value in enumerate(frame[column].cast(pl.String).to_list()):
+        said = (value or "").strip().lower().removesuffix(".0")
+        if said in _FIRST:
+            found[row] = _FIRST[said]
+        elif said:
+            raise VoteError(
+                f"is {shown(value)}.", expected="0 (the first response stood first) or 1", path=path, row=row + 1,
+                column=column,
+            )  # fmt: skip
+    return found
 
 
 def _group(name: str, rows: NDArray[np.int64], values: NDArray[np.int8], n: int, source: str) -> Annotator:
