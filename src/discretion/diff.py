@@ -173,7 +173,7 @@ def diff(before: Audit, after: Audit, *, replicates: int = 1000, seed: int = 0, 
         used, own = np.unique(units.codes[code], return_inverse=True)
         own_units = resampling.Units(own.astype(np.int32), len(used), units.kind, units.clusters)
         labels = [audit.table.annotator(n).dense(len(audit.table)) for n in names]
-        view = View.hard(audit.table.X, labels, own_units, _prior(audit))
+        view = View.hard(audit.table.X, labels, own_units, Prior.of(audit.settings.prior))
         start = view.priorities(threads).within
         views.append(view)
         drawn.append(replicate(view, weights[:, used], start=start, threads=threads))
@@ -184,13 +184,6 @@ def diff(before: Audit, after: Audit, *, replicates: int = 1000, seed: int = 0, 
         frame, before.name, after.name, common, len(codes[0]) - common, len(codes[1]) - common, replicates, seed,
         tuple(warnings),
     )  # fmt: skip
-
-
-def _prior(audit: Audit) -> Prior | None:
-    if audit.settings.prior is None:
-        return None
-    kind, scale = audit.settings.prior.split(":")
-    return Prior(kind, float(scale))
 
 
 def _join(before: Audit, after: Audit) -> tuple[pl.Series, tuple[NDArray[np.intp], NDArray[np.intp]]]:

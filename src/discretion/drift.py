@@ -129,7 +129,7 @@ def _periods(times: Float, most: int) -> tuple[list[float], NDArray[np.int64]]:
 
 
 def _rate(count: Float, n: Float) -> Float:
-    return np.divide(count, n, out=np.full(len(n), np.nan), where=n > 0)
+    return np.asarray(np.divide(count, n, out=np.full(len(n), np.nan), where=n > 0))
 
 
 def _fisher(a: Float, n: Float, b: Float, m: Float) -> Float:
@@ -137,8 +137,8 @@ def _fisher(a: Float, n: Float, b: Float, m: Float) -> Float:
     import scipy.stats  # loads slowly, and only this needs it
 
     total, hits = n + m, a + b
-    above = scipy.stats.hypergeom.sf(b - 1, total, hits, m)
-    below = scipy.stats.hypergeom.cdf(b, total, hits, m)
+    above = np.asarray(scipy.stats.hypergeom.sf(b - 1, total, hits, m), np.float64)
+    below = np.asarray(scipy.stats.hypergeom.cdf(b, total, hits, m), np.float64)
     # Where nothing could differ (no half, nothing counted, all counted) there is no test, and none to adjust for.
     tells = (n > 0) & (m > 0) & (hits > 0) & (hits < total)
     found: Float = np.where(tells, np.minimum(2 * np.minimum(above, below), 1.0), np.nan)

@@ -52,6 +52,14 @@ class Prior:
     def __str__(self) -> str:
         return f"{self.kind}:{self.scale:g}"
 
+    @classmethod
+    def of(cls, text: str | None) -> Prior | None:
+        """Return the prior that a text such as "gaussian:2" tells, as settings hold it; None of None."""
+        if text is None:
+            return None
+        kind, _, scale = text.partition(":")
+        return cls(kind, float(scale))
+
 
 @dataclass(frozen=True, slots=True)
 class Priority:
