@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,8 +19,11 @@ from discretion.errors import StudyError
 from discretion.granularity import granularity
 from discretion.metrics.agreement import CONSENSUS, states
 from discretion.overruled import overruled
+from discretion.saved import save
 from discretion.simulate import Raters, Voter, World
 from discretion.table import Annotator, PreferenceTable
+
+from .studies import command
 
 NAMES = ("help", "harm", "honest", "fair", "calm")
 LOGITS = (1.5, 1.0, 0.0, -1.0, -1.5)
@@ -195,3 +200,18 @@ def test_an_audit_without_annotators_of_use_is_diagnosed_too() -> None:
     assert told(found)["silence"] == NAMES
     one = PreferenceTable.from_arrays(np.ones((3, 1), np.int8), {"x": Annotator("x", np.ones(3, np.int8)).values})
     assert diagnose(audit(one, replicates=0)).symptoms == ()
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path: Path) -> None:
+    folder = save(audit(table(active=0.15), **QUIET), tmp_path / "a")
+    done = command("diagnose", folder)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert max(len(line) for line in text.splitlines() if "discretion view" not in line) <= 80
+    assert "The constitution is silent" in text
+    made = json.loads(command("diagnose", folder, "--json").stdout)
+    assert made["symptoms"][0]["cases"] == "state=indifference"
+    assert {"principles", "pairs", "overruled", "merging", "groups", "dropping", "chains"} <= set(made)
+    assert b"nobody" in command("diagnose", folder, "--chain", "human=nobody").stderr
+    assert command("diagnose", folder, "--chain", "human").returncode == 2

@@ -1,4 +1,4 @@
-"""The verbs for looking: report, figures, view, rulings, raters, segments."""
+"""The verbs for looking: report, figures, view, rulings."""
 
 from __future__ import annotations
 
@@ -146,81 +146,3 @@ def rulings(
             show_rulings(docket, Console(highlight=False), standing_only=not every)
             if out is not None:
                 say(quiet, f"\nWritten to {out}")
-
-
-@app.command()
-def raters(
-    saved: SavedAudit,
-    level: Annotated[float, typer.Option(help="Share of the flags that may be false.", min=1e-6, max=0.5)] = 0.05,
-    seed: Seed = 0,
-    as_json: JsonFlag = False,
-    quiet: Quiet = False,
-) -> None:
-    """Say which raters deviate from the others, each with its cases; nothing is drawn by chance: no effect of --seed.
-
-    Example: `discretion raters audits/assistant`
-    """
-    existing(saved, "AUDIT")
-    with outcome(as_json):
-        from discretion.deviants import deviants
-        from discretion.saved import load
-
-        with progress_bar(quiet or as_json) as progress:
-            progress("loading", 0.0)
-            audit = load(saved)
-            progress("comparing raters", 0.5)
-            found = deviants(audit, level=level)
-        if as_json:
-            from dataclasses import asdict
-
-            from discretion.document import dumps, records
-
-            populations = {name: asdict(one) | {"sd": one.sd} for name, one in found.populations.items()}
-            typer.echo(dumps({"level": level, "populations": populations, "raters": records(found.frame)}))
-        else:
-            from rich.console import Console
-
-            from discretion.terminal_deviants import show_deviants
-
-            show_deviants(found, audit.name, str(saved), Console(highlight=False))
-
-
-@app.command()
-def segments(
-    saved: SavedAudit,
-    by: Annotated[list[str], typer.Option(help="An attribute of the comparisons. Several are crossed.")],
-    least: Annotated[int, typer.Option(help="Comparisons of a segment; smaller ones stand together.", min=1)] = 20,
-    level: Annotated[float, typer.Option(help="Share of the flags that may be false.", min=1e-6, max=0.5)] = 0.05,
-    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=0)] = 1000,
-    seed: Seed = 0,
-    as_json: JsonFlag = False,
-    quiet: Quiet = False,
-) -> None:
-    """Give the figures of an audit by topic, source, length or whatever is known of the comparisons.
-
-    Example: `discretion segments audits/assistant --by topic`
-    """
-    existing(saved, "AUDIT")
-    with outcome(as_json):
-        import os
-
-        from discretion.saved import load
-        from discretion.segments import segments as by_segment
-
-        with progress_bar(quiet or as_json) as progress:
-            audit = load(saved)
-            found = by_segment(
-                audit, by, least=least, level=level, replicates=replicates, seed=seed, threads=os.cpu_count() or 1,
-                report=progress,
-            )  # fmt: skip
-        if as_json:
-            from discretion.document import dumps, records
-
-            typer.echo(dumps({"by": list(by), "level": level, "replicates": replicates, "seed": seed,
-                              "reference": found.reference, "segments": records(found.frame)}))  # fmt: skip
-        else:
-            from rich.console import Console
-
-            from discretion.terminal_segments import show_segments
-
-            show_segments(found, audit.name, Console(highlight=False))

@@ -7,12 +7,15 @@ that small data cannot show.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from discretion.audit import Audit
+from discretion.cases.query import Query
+from discretion.document import records
 from discretion.errors import StudyError, shown
 from discretion.granularity import Granularity, granularity
 from discretion.metrics import resampling
@@ -136,6 +139,28 @@ def diagnose(
     return Diagnosis(tuple(s for s in found if s is not None), principles, pairs, together, finely, tuple(chains))
 
 
+def document(found: Diagnosis) -> dict[str, Any]:
+    """Return a diagnosis as JSON can hold it."""
+    together = found.overruled
+    return {
+        "symptoms": [asdict(s) | {"cases": Query.parse(s.query.items()).address()} for s in found.symptoms],
+        "principles": records(found.principles),
+        "pairs": records(found.pairs),
+        "overruled": {
+            **{name: getattr(together, name) for name in _OVERRULED},
+            "words": records(together.words),
+            "clusters": records(together.clusters),
+        },
+        "merging": records(found.granularity.merging),
+        "groups": records(found.granularity.groups),
+        "dropping": records(found.granularity.dropping),
+        "chains": [{"model": model, "reward": reward} for model, reward in found.chains],
+    }
+
+
+_OVERRULED = ("voters", "cases", "observed", "expected", "lift", "low", "high", "ids")
+
+
 def _principles(audit: Audit) -> pl.DataFrame:
     table = audit.table
     counted, breaks = roles(table.X)
@@ -236,9 +261,15 @@ def _arbitrary(audit: Audit, together: Overruled) -> list[Symptom]:
     found = []
     for row in rows.sort("estimate", descending=True).iter_rows(named=True):
         who = row["annotator"]
+        advice = (
+            "Label a sample of these cases twice: where two labels of one person differ it is noise (clearer "
+            "instructions, more labels a case); where they agree, a principle is missing or misread."
+        )
         if row["low"] > 0.5:
-            why = "It does the opposite of what the principles agree on more often than not: a reversed label, or a "
-            why += "model that is no judge."
+            why = "That is the opposite of what the principles agree on, more often than not."
+            advice = (
+                "Check that its first and its second response are not exchanged; otherwise it is no judge of these."
+            )
         elif together.voters > 1 and together.low > 1:
             why = "Annotators overrule the same cases more often than chance, which noise alone does not do; see there."
         else:
@@ -250,8 +281,7 @@ def _arbitrary(audit: Audit, together: Overruled) -> list[Symptom]:
                 share(row["estimate"]),
                 f"{out_of(row['count'], row['n'], 'case')}. {why}",
                 f"95 % interval {span(row['low'], row['high'])}; told above {share(ARBITRARY)}.",
-                "Label a sample of these cases twice: where two labels of one person differ it is noise (clearer "
-                "instructions, more labels a case); where they agree, a principle is missing or misread.",
+                advice,
                 {"state": "consensus", "annotator": who, "side": "against-consensus"},
                 (who,),
             )
