@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -140,3 +141,49 @@ def diagnose(
             from discretion.terminal_diagnosis import show_diagnosis
 
             show_diagnosis(found, audit.name, str(saved), Console(highlight=False))
+
+
+@app.command()
+def communities(
+    saved: SavedAudit,
+    by: Annotated[list[str] | None, typer.Option(help="An attribute of the raters. Several are crossed.")] = None,
+    population: Annotated[
+        Path | None,
+        typer.Option(help="Shares of a population: JSON, {attribute: {value: share}}, or CSV: attribute,value,share."),
+    ] = None,
+    groups: Annotated[bool, typer.Option(help="Look for groups by what raters prioritise.")] = True,
+    least: Annotated[int, typer.Option(help="Raters of a community; smaller ones stand together.", min=1)] = 5,
+    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=0)] = 1000,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hold communities of raters against each other, and say what a stated population would judge.
+
+    Example: `discretion communities audits/assistant --by community`
+    """
+    existing(saved, "AUDIT")
+    with outcome(as_json):
+        from discretion.communities import communities as by_community
+        from discretion.saved import load
+        from discretion.sources.population import read_population
+
+        shares = None if population is None else read_population(population)
+        with progress_bar(quiet or as_json) as progress:
+            progress("loading", 0.0)
+            audit = load(saved)
+            found = by_community(
+                audit, by or (), population=shares, clusters=groups, least=least, replicates=replicates, seed=seed,
+                report=progress,
+            )  # fmt: skip
+        if as_json:
+            from discretion.communities import document
+            from discretion.document import dumps
+
+            typer.echo(dumps(document(found, audit.table.constitution.names)))
+        else:
+            from rich.console import Console
+
+            from discretion.terminal_communities import show_communities
+
+            show_communities(found, audit.name, audit.table.constitution.names, Console(highlight=False))
