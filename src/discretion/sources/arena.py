@@ -10,17 +10,18 @@ from typing import Any
 from discretion.errors import ReadError, shown
 from discretion.sources.conversations import split_messages
 from discretion.sources.converted import Converted
-from discretion.sources.files import read_frame
+from discretion.sources.files import parse_json, read_frame
 
 _WINNERS = {"model_a": 1, "model_b": -1, "tie": 0, "tie (bothbad)": 0, "both_bad": 0}
 _IDS = ("question_id", "id", "battle_id")
+_TIMES = ("tstamp", "timestamp")
 
 
 def load_arena(path: str | Path) -> Converted:
     """Read battles: model_a, model_b, winner, conversation_a, conversation_b, and perhaps judge, language, ….
 
-    Both ties are a vote for neither. The prompt is what both conversations begin with; a response is all that follows,
-    with its further turns.
+    Both ties are a vote for neither; the time of a vote is `tstamp` (`timestamp` in later releases). The prompt is what
+    both conversations begin with; a response is all that follows, with its further turns.
 
     Raises
     ------
@@ -32,7 +33,7 @@ def load_arena(path: str | Path) -> Converted:
     missing = [name for name in needed if name not in frame.columns]
     if missing:
         raise ReadError(f"has no column {missing[0]}.", expected=", ".join(needed), path=path)
-    by = next((name for name in _IDS if name in frame.columns), None)
+    by, when = (next((name for name in names if name in frame.columns), None) for names in (_IDS, _TIMES))
     extra: list[str] = [n for n in ("language", "turn", "tstamp", "anony") if n in frame.columns]
     comparisons: list[dict[str, Any]] = []
     votes: list[dict[str, Any]] = []
@@ -40,7 +41,7 @@ def load_arena(path: str | Path) -> Converted:
     seen: set[str] = set()
     for number, row in enumerate(frame.iter_rows(named=True), 1):
         winner = str(row["winner"]).strip().lower()
-        name = str(row[by]) if by is not None else str(number - 1)
+        name = str(number - 1 if by is None or row[by] is None else row[by])
         if winner not in _WINNERS:
             left[f"battles with the winner {shown(winner, 30)}"] += 1
             continue
@@ -53,17 +54,27 @@ def load_arena(path: str | Path) -> Converted:
         about: dict[str, Any] = {column: _plain(row[column]) for column in extra}
         texts: dict[str, Any] = {"id": name, "prompt": prompt, "response_a": a, "response_b": b}
         comparisons.append({**texts, "model_a": str(row["model_a"]), "model_b": str(row["model_b"]), **about})
-        votes.append({"comparison_id": name, "rater": str(row.get("judge") or "anonymous"), "value": _WINNERS[winner]})
+        said = {"comparison_id": name, "rater": str(row.get("judge") or "anonymous"), "value": _WINNERS[winner]}
+        votes.append(said if when is None else {**said, "time": _plain(row[when])})
     return Converted(comparisons, votes, dict(left), "voters")
 
 
 def _messages(value: object, path: str | Path, row: int) -> list[dict[str, str | None]]:
+    if isinstance(value, Mapping) and value.keys() == {"json"}:  # messages in parts, read from JSON
+        value = parse_json(str(value["json"]), Path(path), row)
     found = value if isinstance(value, list) else None
     if not found or not all(isinstance(m, Mapping) and {"role", "content"} <= m.keys() for m in found):
         raise ReadError(
             "has a conversation that is no list of messages.", expected="{role, content}", path=path, row=row
         )
-    return [{"role": str(m["role"]), "content": None if m["content"] is None else str(m["content"])} for m in found]
+    return [{"role": str(m["role"]), "content": _content(m["content"])} for m in found]
+
+
+def _content(value: object) -> str | None:
+    """Return what a message says; of the parts that later releases cut it into, the texts."""
+    if isinstance(value, list):
+        return "\n\n".join(str(part["text"]) for part in value if isinstance(part, Mapping) and part.get("text"))
+    return None if value is None else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -11,15 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from discretion.errors import ReadError
+from discretion.errors import ReadError, shown
 from discretion.sources.columns import listed
 from discretion.sources.converted import Converted
 from discretion.sources.files import decoded, json_lines, read_bytes
+from discretion.sources.records import refuse_surrogates, scalar
 
 _NEEDED = (
     "utterance_id", "interaction_id", "conversation_id", "user_id", "turn", "user_prompt", "model_response",
     "if_chosen",
 )  # fmt: skip
+_KINDS = (
+    ("user_prompt", str | None, "a text or null."),
+    ("model_response", str | None, "a text or null."),
+    ("turn", int, "a whole number."),
+)
 _OF_RATERS = (
     "age", "gender", "education", "employment_status", "marital_status", "english_proficiency", "lm_familiarity",
     "study_locale",
@@ -38,7 +44,8 @@ def load_prism(folder: str | Path) -> Converted:
     -------
     Converted
         A comparison's cluster is its conversation (`conversation_id`); `conversation_type`, `turn` and the two models
-        are its attributes; of the raters age, gender, education, region and the like.
+        are its attributes; of the raters age, gender, education, region and the like. The `time` of a vote is that of
+        its conversation, which is all that PRISM has.
 
     Raises
     ------
@@ -46,7 +53,7 @@ def load_prism(folder: str | Path) -> Converted:
         A file is not there, broken, or lacks a field.
     """
     folder = Path(folder)
-    utterances = _rows(folder / "utterances.jsonl", _NEEDED)
+    utterances = _utterances(folder / "utterances.jsonl")
     about = _optional(folder / "survey.jsonl", "user_id")
     kinds = _optional(folder / "conversations.jsonl", "conversation_id")
     interactions: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -61,25 +68,37 @@ def load_prism(folder: str | Path) -> Converted:
     for talk, turns in talks.items():
         said: list[dict[str, str]] = []
         for rows in sorted(turns, key=lambda rows: int(rows[0]["turn"])):
-            said.append({"role": "user", "content": str(rows[0]["user_prompt"])})
+            said.append({"role": "user", "content": rows[0]["user_prompt"] or ""})
             chosen = [row for row in rows if row["if_chosen"]]
             if len(chosen) != 1 or len(rows) < 2:
                 left["interactions without one chosen answer among several"] += 1
             else:
-                kind = str(kinds.get(talk, {}).get("conversation_type", ""))
+                about_talk = kinds.get(talk, {})
+                kind = str(about_talk.get("conversation_type", ""))
+                when = scalar(about_talk.get("generated_datetime"))
                 for other in rows:
                     if other is not chosen[0]:
                         comparison, value = _comparison(chosen[0], other, said, kind)
                         comparisons.append(comparison)
-                        votes.append(
-                            {"comparison_id": comparison["id"], "rater": str(rows[0]["user_id"]), "value": value}
-                        )
+                        who = {"comparison_id": comparison["id"], "rater": str(rows[0]["user_id"])}
+                        votes.append({**who, "value": value, "time": when})
             answer = chosen[0] if chosen else rows[0]
-            said.append({"role": "assistant", "content": str(answer["model_response"])})
+            said.append({"role": "assistant", "content": answer["model_response"] or ""})
     people = {user: _person(row) for user, row in about.items()}
     known = sorted({name for person in people.values() for name in person})
     full = [{**vote, **{name: people.get(vote["rater"], {}).get(name) for name in known}} for vote in votes]
+    if not any(vote["time"] for vote in full):
+        full = [{name: value for name, value in vote.items() if name != "time"} for vote in full]
     return Converted(comparisons, full, dict(left), "people")
+
+
+def _utterances(path: Path) -> list[Mapping[str, Any]]:
+    rows = _rows(path, _NEEDED)
+    for number, row in rows:
+        for name, kind, expected in _KINDS:
+            if not isinstance(row[name], kind):
+                raise ReadError(f"is {shown(row[name])}.", expected=expected, path=path, row=number, column=name)
+    return [row for _, row in rows]
 
 
 def _within(row: Mapping[str, Any]) -> tuple[int, str]:
@@ -94,8 +113,8 @@ def _comparison(
     return {
         "id": f"{first['utterance_id']}-{second['utterance_id']}",
         "prompt": [dict(message) for message in said],
-        "response_a": [{"role": "assistant", "content": str(first["model_response"])}],
-        "response_b": [{"role": "assistant", "content": str(second["model_response"])}],
+        "response_a": [{"role": "assistant", "content": first["model_response"] or ""}],
+        "response_b": [{"role": "assistant", "content": second["model_response"] or ""}],
         "conversation_id": str(first["conversation_id"]), "conversation_type": kind, "turn": int(first["turn"]),
         "model_a": str(first.get("model_name", "")), "model_b": str(second.get("model_name", "")),
     }, 1 if first is chosen else -1  # fmt: skip
@@ -111,16 +130,17 @@ def _person(row: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _rows(path: Path, needed: tuple[str, ...]) -> list[Mapping[str, Any]]:
+def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Mapping[str, Any]]]:
     rows = []
     for number, row in json_lines(decoded(read_bytes(path), path), path):
         missing = [name for name in needed if not isinstance(row, dict) or name not in row]
         if missing:
             there = listed(list(row)) if isinstance(row, dict) else "no object"
             raise ReadError(f"lacks {missing[0]}; it has {there}.", expected=", ".join(needed), path=path, row=number)
-        rows.append(row)
+        refuse_surrogates(row, path, number)
+        rows.append((number, row))
     return rows
 
 
 def _optional(path: Path, key: str) -> dict[str, Mapping[str, Any]]:
-    return {str(row[key]): row for row in _rows(path, (key,))} if path.is_file() else {}
+    return {str(row[key]): row for _, row in _rows(path, (key,))} if path.is_file() else {}

@@ -1,0 +1,222 @@
+"""Argilla: what people answered becomes votes, and what we write for review says what the oracle said."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discretion.errors import DataError, ReadError
+from discretion.sources.argilla import load_argilla
+from discretion.sources.argilla_write import questions, write_argilla
+from discretion.study import load_questions, load_study
+from discretion.vote import MISSING
+
+from ..studies import command
+from .exchanged import assert_only_our_errors, hostile_study
+
+
+def record(name: object, fields: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    texts = fields or {"instruction": "ask", "response_a": f"a {name}", "response_b": f"b {name}"}
+    return {"id": name, "fields": texts, "metadata": {}, "suggestions": {}, "responses": {}, "vectors": {}, **more}
+
+
+def answered(question: str, **by: Any) -> dict[str, Any]:
+    return {question: [{"value": value, "user_id": who} for who, value in by.items()]}
+
+
+def ranks(a: int, b: int) -> list[dict[str, Any]]:
+    return [{"value": "response_a", "rank": a}, {"value": "response_b", "rank": b}]
+
+
+def saved(folder: Path, records: list[Any], name: str = "r.json") -> Path:
+    (folder / name).write_text(json.dumps(records))
+    return folder / name
+
+
+def values(path: Path, **options: Any) -> dict[tuple[str, str], int]:
+    return {(v["comparison_id"], v["rater"]): v["value"] for v in load_argilla(path, **options).votes}
+
+
+def test_labels_rankings_and_ratings_are_votes(tmp_path: Path) -> None:
+    labels = answered("which", u1="response_b", u2="A", u3="tie", u4="no idea")
+    path = saved(tmp_path, [record("1", responses=labels)])
+    assert values(path) == {("1", "u1"): -1, ("1", "u2"): 1, ("1", "u3"): 0}
+    assert load_argilla(path).left_out == {"responses that prefer nothing that can be read": 1}
+    ranked = answered("rank", u1=["response_b", "response_a"], u2=ranks(1, 2), u3=ranks(1, 1), u4=["response_a"])
+    path = saved(tmp_path, [record("1", responses=ranked)])
+    assert values(path) == {("1", "u1"): -1, ("1", "u2"): 1, ("1", "u3"): 0}
+    rated = answered("rating_a", u1=5, u2=1, u3=2, u4=3) | answered("rating_b", u1=1, u2=4, u3=2)
+    path = saved(tmp_path, [record("1", responses=rated)])
+    assert values(path) == {("1", "u1"): 1, ("1", "u2"): -1, ("1", "u3"): 0}
+    assert load_argilla(path).left_out == {"ratings of one of the responses alone": 1}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "answer", "vote"),
+    [
+        ("response_0", "response_1", "1", -1), ("response_0", "response_1", "0", 1),
+        ("response_1", "response_2", "1", 1),
+        ("response-1", "response-2", "Response 2", -1), ("text1", "text2", "2", -1),
+        ("left_answer", "right_answer", "left", 1),
+        ("answer A", "answer B", "b", -1), ("chosen", "rejected", "rejected", -1),
+        ("reply_first", "reply_second", "Second", -1),
+        ("text_b", "text_a", "text_b", -1),
+    ],
+)  # fmt: skip
+def test_an_answer_is_read_by_the_names_of_the_fields(
+    tmp_path: Path, first: str, second: str, answer: object, vote: int
+) -> None:
+    fields = {"prompt": "p", first: "one", second: "two"}
+    path = saved(tmp_path, [record("1", fields, responses=answered("q", u=answer))])
+    assert values(path) == {("1", "u"): vote}
+
+
+def test_what_is_ambiguous_is_asked_for(tmp_path: Path) -> None:
+    two = answered("helpful", u="response_a") | answered("harmless", u="response_b", v="response_a")
+    path = saved(tmp_path, [record("1", responses=two)])
+    with pytest.raises(ReadError, match="--question"):
+        load_argilla(path)
+    assert values(path, question="harmless") == {("1", "u"): -1, ("1", "v"): 1}
+    assert load_argilla(path, question="harmless").left_out == {"responses to other questions": 1}
+    with pytest.raises(ReadError, match="odd"):
+        load_argilla(path, question="odd")
+    three = {f"response_{k}": "x" for k in (0, 1, 2)}
+    with pytest.raises(ReadError, match="no two fields"):
+        load_argilla(saved(tmp_path, [record("1", {"reply": "x"})]))
+    with pytest.raises(ReadError, match="several pairs"):
+        load_argilla(saved(tmp_path, [record("1", three)]))
+
+
+def test_points_on_a_scale_are_no_preference(tmp_path: Path) -> None:
+    fields = {"prompt": "p", "text1": "one", "text2": "two"}
+    for scale in ([1, 2, 2], ["1", "2", "5"]):
+        said = answered("quality", **{f"u{k}": point for k, point in enumerate(scale)})
+        with pytest.raises(ReadError, match="no answer that prefers"):
+            load_argilla(saved(tmp_path, [record("1", fields, responses=said)]))
+        both = said | answered("better", u0="2")
+        assert values(saved(tmp_path, [record("1", fields, responses=both)])) == {("1", "u0"): -1}
+
+
+def test_the_form_of_the_server_has_times_and_states(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": "1", "fields": {"prompt": "p", "response_a": [{"role": "assistant", "content": "x"}],
+                                  "response_b": [{"role": "assistant", "content": "y"}]},
+            "responses": [
+                {"user_id": "u", "status": "submitted", "values": {"q": {"value": "response_b"}},
+                 "inserted_at": "2024-01-01T00:00:00", "updated_at": "2024-02-01T00:00:00"},
+                {"user_id": "v", "status": "discarded", "values": {}},
+                {"user_id": "w", "status": "draft", "values": {"q": {"value": "response_a"}}},
+            ],
+            "suggestions": [{"question_name": "q", "value": "response_a", "agent": "gpt", "score": 0.9}],
+            "metadata": {"topic": "t", "id": "odd", "deep": {"a": 1}, "chosen": "x", "rejected": "y"},
+        }
+    ]  # fmt: skip
+    path = tmp_path / "r.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    found = load_argilla(path)
+    assert found.votes == [{"time": "2024-02-01T00:00:00", "comparison_id": "1", "rater": "u", "value": -1}]
+    assert found.more == {"suggestions": [{"comparison_id": "1", "rater": "gpt", "value": 1}]}
+    assert found.left_out == {
+        "responses that were discarded or not submitted": 2,
+        "fields and metadata that are nested": 1,
+    }
+    found.write(tmp_path / "s")
+    frame = load_questions(tmp_path / "s")[0].frame
+    assert frame.row(0, named=True) == {
+        "id": "1", "prompt": "p", "first": "x", "second": "y", "topic": "t", "id_": "odd", "chosen_": "x",
+        "rejected_": "y",
+    }  # fmt: skip
+
+
+def test_what_was_converted_is_a_study(tmp_path: Path) -> None:
+    rows = [record(str(k), responses=answered("q", u="response_a", v="response_b")) for k in range(3)]
+    rows[0]["suggestions"] = {"q": {"value": "response_b", "agent": "gpt", "score": None}}
+    done = command("convert", saved(tmp_path, rows), tmp_path / "s", "--format", "argilla", "--json")
+    assert json.loads(done.stdout) | {"folder": ""} == {
+        "folder": "", "comparisons": 3, "votes": 6, "raters": 2, "left_out": {}
+    }  # fmt: skip
+    (tmp_path / "s" / "constitution.txt").write_text("Be helpful.\n")
+    (tmp_path / "s" / "oracle.csv").write_text("comparison_id,principle,value\n0,Be helpful.,1\n")
+    table = load_study(tmp_path / "s").table
+    assert table.annotator("raters/u").values.tolist() == [1, 1, 1]
+    assert table.annotator("suggestions/gpt").values.tolist() == [-1]
+    assert table.annotator("raters").values.tolist() == [0, 0, 0]  # the suggestion is no rater's
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_what_is_written_is_read_back(tmp_path: Path, suffix: str) -> None:
+    table, comparisons = hostile_study()
+    done = write_argilla(tmp_path / f"x{suffix}", table, comparisons, annotator="human")
+    assert done.left_out == {"single raters (their groups are in it)": 1}
+    found = load_argilla(done.path)
+    given = comparisons.frame
+    ids = [name.replace("\0", "").strip() for name in given["id"]]  # as text that CSV can hold
+    assert [c["id"] for c in found.comparisons] == ids
+    assert [c["response_a"] for c in found.comparisons] == given["first"].to_list()
+    assert [c["response_b"] for c in found.comparisons] == given["second"].to_list()
+    assert [c["prompt"] for c in found.comparisons] == [text or None for text in given["prompt"]]
+    assert [c["turn"] for c in found.comparisons] == given["turn"].to_list()
+    other = table.annotators[1].name
+    names = ["human", *questions([*table.constitution.names, other])]
+    columns = [table.annotator("human").values, *table.X.T, table.annotator(other).values]
+    want = {
+        (i, name): int(vote)
+        for name, column in zip(names, columns, strict=True)
+        for i, vote in zip(ids, column, strict=True)
+        if vote != MISSING
+    }
+    assert {(v["comparison_id"], v["rater"]): v["value"] for v in found.more["suggestions"]} == want
+    tree = [json.loads(line) for line in done.path.read_text().splitlines()] if suffix == ".jsonl" else None
+    for row in tree or json.loads(done.path.read_text()):
+        for name, suggestion in row["suggestions"].items():
+            assert re.fullmatch(r"(?=.*[a-z0-9])[a-z0-9_-]+", name)
+            assert re.fullmatch(r"(?=.*[a-zA-Z0-9])[a-zA-Z0-9\-_:./\s]+", suggestion["agent"])
+            assert (suggestion["score"] is not None) == (suggestion["agent"] == "oracle")
+
+
+def test_answers_given_after_our_export_are_votes(tmp_path: Path) -> None:
+    table, comparisons = hostile_study()
+    path = write_argilla(tmp_path / "x.json", table, comparisons, annotator="human").path
+    rows = json.loads(path.read_text())
+    (slug,) = questions([table.constitution.names[0]])
+    rows[0]["responses"] = answered("preference", u="response_b") | answered(slug, u="neither")
+    found = load_argilla(saved(tmp_path, rows))
+    assert [v["value"] for v in found.votes] == [-1]
+    assert [v["value"] for v in load_argilla(path.with_name("r.json"), question=slug).votes] == [0]
+
+
+@pytest.mark.slow
+def test_bad_records_are_our_errors(tmp_path: Path) -> None:
+    sound = [
+        record("1", {"prompt": "p", "response_a": "a", "response_b": [{"role": "user", "content": "x"}]},
+               responses=answered("q", u="response_a", v=[{"value": "response_a", "rank": 1}, "response_b"]),
+               suggestions={"q": {"value": "response_b", "agent": "m", "score": 0.5}}, metadata={"t": 1}),
+        record("2", responses=[{"user_id": "u", "values": {"q": {"value": "response_b"}}, "status": "submitted"}],
+               suggestions=[{"question_name": "q", "value": "response_b", "agent": "m"}]),
+    ]  # fmt: skip
+    assert_only_our_errors(load_argilla, sound, tmp_path)
+
+
+_NAMES = st.sampled_from(
+    ["id", "fields", "responses", "suggestions", "response_a", "response_b", "value", "q", "user_id"]
+)
+_TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just("response_a"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(st.lists(_TREES, max_size=3))
+def test_no_tree_is_another_error(tmp_path_factory: pytest.TempPathFactory, tree: list[Any]) -> None:
+    path = saved(tmp_path_factory.getbasetemp(), tree, "tree.json")
+    with contextlib.suppress(DataError):
+        load_argilla(path)
