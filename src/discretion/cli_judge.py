@@ -62,6 +62,17 @@ def judge(
     price_cached: Dollars = None,
     price_out: Dollars = None,
     again: Annotated[bool, typer.Option(help="Ask again what failed.")] = True,
+    until: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="QUESTION",
+            help="Judge only until it is answered: 'arbitrariness human > 0.1', 'arbitrariness human vs model', "
+            "'supremacy P vs Q', 'share conflict +- 0.03'. Repeatable.",
+        ),
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="With --until: random, relevant (what bears on it), or informative (weighted).")
+    ] = "relevant",
     poll: Annotated[float, typer.Option(help="Seconds between looks at batches.", min=0)] = 60.0,
     reference: Annotated[
         str, typer.Option(metavar="MODEL", help="A policy's reference: its log-probabilities are kept beside it.")
@@ -72,6 +83,7 @@ def judge(
     remote_code: Annotated[
         bool, typer.Option("--remote-code", help="Let Python code that comes with a model run.")
     ] = False,
+    seed: Seed = 0,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
@@ -86,11 +98,16 @@ def judge(
         raise typer.BadParameter("name at least one judge: --oracle KIND:MODEL or --annotator KIND:MODEL.")
     if orders not in ("both", "first"):
         raise typer.BadParameter(f"{orders!r} is neither both nor first.", param_hint="--orders")
+    if until and (annotator or len(oracle or []) != 1 or dry_run or limit is not None):
+        raise typer.BadParameter(
+            "is for one --oracle, without --annotator, --dry-run or --limit.", param_hint="--until"
+        )
     money = _dollars(budget)
     with outcome(as_json):
         from discretion.document import dumps
         from discretion.judges.spec import Options, Spec
         from discretion.judging import Task, judge_study
+        from discretion.judging_until import judge_until
         from discretion.terminal_judging import show_judging
 
         prices = {k: v for k, v in (("in", price_in), ("cached", price_cached), ("out", price_out)) if v is not None}
@@ -102,11 +119,15 @@ def judge(
         tasks = [Task(Spec.parse(text), "oracle") for text in oracle or []]
         tasks += [Task(Spec.parse(text), "annotator") for text in annotator or []]
         with progress_bar(quiet or as_json) as progress, _stopping(quiet or as_json) as stop:
-            result = judge_study(
-                study, tasks, options, orders=(0, 1) if orders == "both" else (0,), samples=samples, budget=money,
-                dry_run=dry_run, limit=limit, journal=journal, out=out, again=again, stop=stop,
-                report=lambda name, p: progress(f"{name} · {_told(p)}", p.asked / max(p.asked + p.missing, 1)),
-            )  # fmt: skip
+            asking: dict[str, Any] = {
+                "orders": (0, 1) if orders == "both" else (0,), "samples": samples, "budget": money,
+                "journal": journal, "out": out, "again": again, "stop": stop,
+                "report": lambda name, p: progress(f"{name} · {_told(p)}", p.asked / max(p.asked + p.missing, 1)),
+            }  # fmt: skip
+            if until:
+                result = judge_until(study, tasks[0], options, until, order=order, seed=seed, **asking)
+            else:
+                result = judge_study(study, tasks, options, dry_run=dry_run, limit=limit, **asking)
         if as_json:
             typer.echo(dumps(result.document()))
         else:

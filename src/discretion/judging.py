@@ -91,12 +91,16 @@ class Judging:
     tasks : list of Judged
     stopped : str
         Why it stopped early, or "".
+    answers : list of mapping
+        What is known of the questions that judging was to go on for: `question`, `verdict` ("" while open), `low`,
+        `high`, `comparisons` (judged until it was answered, or at all).
     """
 
     study: str
     journal: str
     tasks: list[Judged] = field(default_factory=list)
     stopped: str = ""
+    answers: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON's objects."""
@@ -155,7 +159,7 @@ def judge_study(
     place = journal or folder / JOURNAL
     stop = stop or threading.Event()
     _check(tasks, constitution is not None, study)
-    options = _with_secret(options, place)
+    options = with_secret(options, place)
     done: list[Judged] = []
     spent = 0.0
     why = ""
@@ -170,7 +174,7 @@ def judge_study(
             else:
                 judge = open_judge(task.spec, options)
                 planned = plan(judge, kept, comparisons, questions, orders=orders, samples=samples, again=again)
-            made = _judge(task, planned, kept, out or folder, options, dry_run=dry_run, stop=stop, report=report,
+            made = judge_task(task, planned, kept, out or folder, options, dry_run=dry_run, stop=stop, report=report,
                           budget=None if budget is None else max(budget - spent, 0.0))  # fmt: skip
             done.append(made)
             if made.collected is not None:
@@ -204,7 +208,7 @@ def probe_study(
     asked = GENERIC_QUESTION if constitution is None else questions_of(constitution)[:questions]
     folder = Path(study) if Path(study).is_dir() else Path(study).parent
     place = journal or folder / JOURNAL
-    judge = open_judge(spec, _with_secret(options, place))
+    judge = open_judge(spec, with_secret(options, place))
     with Journal.open(place) as kept:
         return probe(judge, kept, comparisons, asked, sample=sample, seed=seed, stop=stop, report=report)
 
@@ -226,10 +230,11 @@ def _check(tasks: Sequence[Task], constitution: bool, study: str | Path) -> None
         raise StudyError(f"{study} has no constitution to ask about. Add constitution.txt, a principle a line.")
 
 
-def _judge(
+def judge_task(
     task: Task, planned: Plan | ScorePlan, journal: Journal, folder: Path, options: Options, *, dry_run: bool,
     stop: threading.Event, budget: float | None, report: Callable[[str, Progress], None] | None,
 ) -> Judged:  # fmt: skip
+    """Ask one judge what is planned, and write what it prefers."""
     asked_of = planned.scorer.name if isinstance(planned, ScorePlan) else planned.judge.name
     expected = (
         Estimate(planned.missing) if isinstance(planned, ScorePlan) else estimate(planned, _prices(task, options))
@@ -316,7 +321,7 @@ def _oracle_file(folder: Path, name: str) -> Path:
     return folder / "oracles" / f"{name}.csv"
 
 
-def _with_secret(options: Options, journal: Path) -> Options:
+def with_secret(options: Options, journal: Path) -> Options:
     """Return the options with the study's secret, which is made once and lies beside the journal."""
     path = journal.with_name(journal.name + SECRET)
     if not path.exists():

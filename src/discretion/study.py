@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from discretion.comparison import Comparisons
@@ -23,6 +24,7 @@ from discretion.sources.oracle import load_oracle
 from discretion.sources.wide_table import load_wide_table
 from discretion.study_file import AnnotatorFile, StudyFile, find_study_files, nearest, read_study_file
 from discretion.table import Annotator, Exclusion, PreferenceTable
+from discretion.vote import MISSING
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,49 @@ def load_questions(path: str | Path) -> tuple[Comparisons, Constitution | None]:
             "study.toml, or a file comparisons.jsonl (.csv, .parquet) to its folder."
         )
     return load_comparisons(parts.comparisons, columns=parts.columns).comparisons, _constitution(parts)
+
+
+def load_unjudged(path: str | Path) -> tuple[PreferenceTable, Comparisons, str | None]:
+    """Load a study that no oracle has judged yet: all votes of principles are missing.
+
+    Parameters
+    ----------
+    path : str or Path
+        As in `load_study`.
+
+    Returns
+    -------
+    table, comparisons, reference
+        The reference that the study names, if it does.
+
+    Raises
+    ------
+    StudyError
+        There are no comparisons with texts, or no constitution.
+    DataError
+        A file cannot be used.
+    """
+    path = Path(path)
+    if path.is_dir():
+        described = path / "study.toml"
+        parts = read_study_file(described) if described.is_file() else find_study_files(path)
+    elif suffix_of(path) == ".toml":
+        parts = read_study_file(path)
+    else:
+        raise StudyError(f"{path} is no study. Expected a study.toml, or a folder with comparisons.*.")
+    comparisons, constitution = load_questions(path)
+    if constitution is None or parts.comparisons is None:
+        raise StudyError(f"{path} has no constitution to ask about. Add constitution.txt, a principle a line.")
+    loaded = load_comparisons(parts.comparisons, columns=parts.columns)
+    table = PreferenceTable(
+        ids=comparisons.frame["id"],
+        constitution=constitution,
+        X=np.full((len(comparisons), len(constitution)), MISSING, np.int8),
+        annotators=loaded.annotators,
+        attributes=comparisons.attributes,
+    )
+    reference = parts.settings.get("reference")
+    return _with_annotators(table, parts.annotators), comparisons, None if reference is None else str(reference)
 
 
 def _assemble(parts: StudyFile, cluster: str | None) -> Study:

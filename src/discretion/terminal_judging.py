@@ -36,6 +36,8 @@ def show_judging(result: Judging, console: Console) -> None:
             dollars(got.cost), f"{rate:,.0f}",
         )  # fmt: skip
     console.print(section("What was asked", table))
+    if result.answers:
+        _answers(result, console)
     habits = _habits(result)
     if habits is not None:
         console.print(section("What goes by position or length", habits, _HABITS_NOTE))
@@ -45,6 +47,18 @@ def show_judging(result: Judging, console: Console) -> None:
             console.print(Text(f"  {plain(task.name, 24)}: {plain(task.file)}", style="dim"), soft_wrap=True)
     console.print(Text(f"  Journal: {plain(result.journal)}", style="dim"), soft_wrap=True)
     _next(result, console)
+
+
+def _answers(result: Judging, console: Console) -> None:
+    """Print what is known of the questions that judging went on for."""
+    table = table_of(("question", "l"), ("answer", "l"), ("95 %", "r"), ("comparisons", "r"))
+    for answer in result.answers:
+        table.add_row(
+            Text(plain(answer["question"], 44)), answer["verdict"] or "open",
+            interval(answer["low"], answer["high"]), f"{answer['comparisons']:,}",
+        )  # fmt: skip
+    note = "In %; where two are compared, the share of the first among the comparisons that tell them apart. The "
+    console.print(section("What was asked for", table, f"{note}intervals hold together, whenever one looks."))
 
 
 _HABITS = {
