@@ -27,11 +27,11 @@ MODULES = {
     for path in sorted(SOURCE.rglob("*.py"))
 }
 HEAVY = ("torch", "ray", "starlette", "uvicorn", "datasets", "transformers", "aiohttp", "openai", "pandas", "pyarrow",
-         "inspect_ai", "litellm", "huggingface_hub")  # fmt: skip
+         "inspect_ai", "litellm", "huggingface_hub", "trl", "peft", "accelerate")  # fmt: skip
 ASKING = {"discretion.judges.chat": "judge", "discretion.judges.batch": "judge",
           "discretion.judges.through_inspect": "inspect", "discretion.hedge.generate": "judge local"} | {
     f"discretion.judges.{name}": "local" for name in ("local", "models", "policy", "prefix", "reward")
-} | {name: "local" for name in MODULES if name.startswith("discretion.training.")}  # fmt: skip
+} | {name: "local train hf" for name in MODULES if name.startswith("discretion.training.")}  # fmt: skip
 """Modules that need an extra, and which."""
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 

@@ -165,10 +165,7 @@ def follow(
 
 
 def _answer(question: Question, low: Float, high: Float, used: int, bound: float) -> Answer:
-    if np.isnan(question.within):
-        out = (low > bound) | (high < bound)
-    else:
-        out = (high - low) <= 2 * question.within
+    out = (low > bound) | (high < bound) if np.isnan(question.within) else high - low <= 2 * question.within
     decided = int(np.argmax(out)) + 1 if out.any() else -1
     verdict = ""
     if decided > 0:
