@@ -35,11 +35,24 @@ def hostile_audit(replicates: int = 20) -> Audit:
     who = [f"{ATTACKS[k]} a{k}" for k in range(4)]
     ids = [f"{ATTACKS[k % p]}/../{k}?x=&y#{k}" for k in range(n)]
     topics = [ATTACKS[k % 3] for k in range(n)]
+    raters = tuple(
+        Annotator(
+            f"{ATTACKS[k % p]}/r{k}",
+            rng.choice(np.array([-1, 0, 1], np.int8), 30),
+            np.sort(rng.choice(n, 30, replace=False)).astype(np.int32),
+            "rater",
+            ATTACKS[0],
+            about={ATTACKS[1]: ATTACKS[k % 2]},
+            times=np.arange(30.0),
+        )
+        for k in range(12)
+    )
     table = PreferenceTable(
         ids=pl.Series("id", ids),
         constitution=Constitution(tuple(Principle(m, f"{m} wording") for m in names), ATTACKS[0]),
         X=X,
-        annotators=tuple(Annotator(name, rng.choice(np.array([-1, 1], np.int8), n), source=ATTACKS[1]) for name in who),
+        annotators=tuple(Annotator(name, rng.choice(np.array([-1, 1], np.int8), n), source=ATTACKS[1]) for name in who)
+        + raters,
         attributes=pl.DataFrame({ATTACKS[3]: topics}),
         exclusions=(Exclusion(ATTACKS[0], ATTACKS[1], 3, (ATTACKS[2],)),),
     )

@@ -173,12 +173,14 @@ def communities(
     value = labels.y.astype(np.int64) + 1
     kept = labels.y != MISSING
     row, value, who = labels.row[kept], value[kept], labels.who[kept]
-    frames = [_alpha(ALL, reliability.value_counts(row, value, len(audit.table), 3), np.random.default_rng(streams[0]))]
+    frames = [
+        alpha_of(ALL, reliability.value_counts(row, value, len(audit.table), 3), np.random.default_rng(streams[0]))
+    ]
     if by:
         for k, name in enumerate(names):
             mine = of[who] == k
             counts = reliability.value_counts(row[mine], value[mine], len(audit.table), 3)
-            frames.append(_alpha(name, counts, np.random.default_rng(streams[0])))
+            frames.append(alpha_of(name, counts, np.random.default_rng(streams[0])))
     agreed, p = _between(row, value, who, of, len(audit.table), len(names), np.random.default_rng(streams[1]))
     of_groups = None
     if by or weights is not None:
@@ -237,7 +239,7 @@ def _codes(raters: Sequence[Annotator], by: Sequence[str], least: int) -> tuple[
     return names, of
 
 
-def _alpha(name: str, counts: Float, rng: np.random.Generator) -> dict[str, object]:
+def alpha_of(name: str, counts: Float, rng: np.random.Generator) -> dict[str, object]:
     """Return alpha with its percentile interval over comparisons; equal rows are drawn together, as a multinomial."""
     paired = counts[counts.sum(axis=1) >= 2]
     estimate = float(reliability.alpha(paired))

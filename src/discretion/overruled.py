@@ -25,6 +25,7 @@ _TWINS = (
     0.98  # annotators that decide alike more often are one: variants of one model would overrule together by nature
 )
 _MOST_WORDS = 12
+_MOST_READ = 20_000  # cases whose words are counted
 _WORDS: dict[str, pl.DataType] = {
     "where": pl.String(), "word": pl.String(), "cases": pl.Float64(), "with": pl.Float64(), "without": pl.Float64(),
     "q": pl.Float64(),
@@ -158,6 +159,8 @@ def _texts(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the words and the clusters of what is overruled, where the audit has texts."""
     rows = np.flatnonzero(cases & (chosen != 0) & (chosen != MISSING))
+    if len(rows) > _MOST_READ:
+        rows = np.sort(rng.choice(rows, _MOST_READ, replace=False))
     if audit.comparisons is None or not len(rows):
         return pl.DataFrame(schema=_WORDS), pl.DataFrame(schema=_CLUSTERS)
     frame = audit.comparisons.frame

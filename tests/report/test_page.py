@@ -16,6 +16,7 @@ import pytest
 from discretion.audit import Audit, audit
 from discretion.cases.index import Cases
 from discretion.cases.query import Query
+from discretion.diagnosis import diagnose
 from discretion.report import tables
 from discretion.report.page import page, write
 from discretion.reproduce import reproduce_hh
@@ -163,7 +164,8 @@ def test_the_links_of_a_table_find_what_its_cells_count(example: Audit) -> None:
 def test_what_the_script_draws_is_what_was_audited(example: Audit) -> None:
     payload = payload_of(page(example))
     assert set(payload["figures"]) == {
-        "states", "responses", "arbitrariness", "supremacy", "priority", "intervals", "discrepancy",
+        "states", "responses", "arbitrariness", "supremacy", "priority", "intervals", "discrepancy", "raters",
+        "segments", "granularity",
     }  # fmt: skip
     drawn = payload["data"]["supremacy"]["safety_team"]["columns"]
     frame = example.supremacy.filter((example.supremacy["annotator"] == "safety_team") & (example.supremacy["n"] > 0))
@@ -171,6 +173,38 @@ def test_what_the_script_draws_is_what_was_audited(example: Audit) -> None:
     assert drawn["n"] == frame["n"].cast(int).to_list()
     assert drawn["estimate"] == pytest.approx(frame["estimate"].to_list(), abs=1e-5)
     assert len(payload["data"]["priority"][""]["columns"]["rank"]) == 8 * 10
+
+
+def test_who_decides_leads_to_the_cases_that_are_counted(example: Audit) -> None:
+    data = payload_of(page(example))["data"]
+    cases = Cases(example)
+    raters = data["raters"][""]["columns"]
+    assert len(raters["annotator"]) == 24
+    asked = zip(raters["annotator"], _all(raters, "state"), _all(raters, "side"), raters["count"], strict=True)
+    for name, state, side, count in asked:
+        assert cases.count(Query(annotator=name, state=state, side=side)) == count
+    assert list(data["segments"]) == ["topic"]
+    topics = data["segments"]["topic"]["columns"]
+    for address, estimate, n in zip(topics["cases"], topics["estimate"], topics["n"], strict=True):
+        assert cases.count(Query.parse(parse_qsl(address))) == pytest.approx(estimate * n, abs=0.01)
+    lines = data["granularity"][""]["columns"]
+    assert max(lines["principles"]) == 10
+    assert set(lines["figure"]) == {"consensus", "conflict", "indifference", "arbitrariness"}
+
+
+def _all(columns: dict, name: str) -> list:
+    """A column whose values are all the same stands as one value."""
+    value = columns[name]
+    return value if isinstance(value, list) else [value] * len(columns["annotator"])
+
+
+def test_symptoms_stand_in_the_page_with_what_to_do(example: Audit) -> None:
+    text = " ".join("".join(Tags(page(example)).text).split())
+    symptoms = diagnose(example, seed=example.settings.seed).symptoms
+    assert symptoms
+    for symptom in symptoms:
+        assert symptom.title in text
+        assert symptom.advice in text
 
 
 @pytest.mark.slow

@@ -22,14 +22,29 @@ from discretion.audit import Audit
 from discretion.cases.case import case
 from discretion.cases.index import Cases
 from discretion.cases.query import Query
+from discretion.deviants import Deviants
+from discretion.diagnosis import Diagnosis, diagnose
 from discretion.document import _strict
 from discretion.errors import SavedAuditError
 from discretion.findings import Finding, findings, what_was_audited
-from discretion.report import charts, rankings, rows, tables
+from discretion.report import charts, people_charts, rankings, rows, tables
 from discretion.report.look import asset, on_page
 from discretion.report.methods import methods
+from discretion.report.people import (
+    agreement_table,
+    flagged_table,
+    granularity_rows,
+    groups_table,
+    populations_table,
+    raters_of,
+    raters_rows,
+    segments_of,
+    segments_rows,
+    segments_table,
+)
 from discretion.report.tables import Table
 from discretion.report.visible import pieces
+from discretion.segments import Segments
 from discretion.terminal import plain
 from discretion.whole import write_whole
 
@@ -47,6 +62,7 @@ class Figure:
     notes: list[str] = field(default_factory=list)
     choose: list[str] = field(default_factory=list)
     controls: tuple[str, ...] = ()
+    by: str = "Annotator"  # what is chosen
 
 
 def _that_matter(audit: Audit) -> list[Finding]:
@@ -85,9 +101,11 @@ def page(audit: Audit, *, cases: int = 0, assets: str | None = None, links: str 
     str
         The same audit gives the same page.
     """
-    drawn = _figures(audit)
+    people = _People(raters_of(audit), segments_of(audit), diagnose(audit, seed=audit.settings.seed))
+    drawn = _figures(audit) + _figures_of_people(audit, people)
     embedded = _embedded(audit, cases)
     payload = _payload(audit, drawn, links, embedded, source)
+    payload["data"] |= _rows_of_people(audit, people)
     scripts = [] if assets is not None else [vega(), asset("report.js")]
     style = asset("style.css") + asset("report.css")
     template = environment().get_template("report.html")
@@ -96,6 +114,7 @@ def page(audit: Audit, *, cases: int = 0, assets: str | None = None, links: str 
         what=what_was_audited(audit),
         findings=_that_matter(audit),
         figures=drawn,
+        symptoms=people.diagnosis.symptoms,
         methods=methods(audit),
         cases=embedded,
         links=links,
@@ -205,6 +224,65 @@ def _figures(audit: Audit) -> list[Figure]:
             [tables.discrepancy(audit)],
         ),
     ]  # fmt: skip
+    return found
+
+
+@dataclass(frozen=True)
+class _People:
+    raters: Deviants | None
+    segments: dict[str, Segments]
+    diagnosis: Diagnosis
+
+
+def _figures_of_people(audit: Audit, people: _People) -> list[Figure]:
+    """Return who decides: raters held against each other, segments against the rest; where there are any."""
+    found = []
+    if people.raters is not None:
+        found.append(
+            Figure(
+                "raters", "Which raters deviate",
+                "Each point is a rater: to the right those of whom much is known, above those who often go against a "
+                "consensus. The dashed line is what raters have in common. Triangles deviate beyond chance, all raters "
+                "looked at together.",
+                people_charts.raters("raters", on_page, mean=people_charts.population_mean(people.raters)).to_dict(),
+                "raters",
+                [populations_table(people.raters), flagged_table(people.raters), agreement_table(audit)],
+            )
+        )  # fmt: skip
+    if people.segments:
+        names = list(people.segments)
+        most = max(s.frame["segment"].n_unique() for s in people.segments.values())
+        found.append(
+            Figure(
+                "segments", "Where it is otherwise",
+                "The agreement of the principles, and how often the reference goes against it, by what is known of the "
+                "cases. Filled: unlike all other cases, beyond chance.",
+                people_charts.segments("segments", on_page, most=most).to_dict(), "segments",
+                [segments_table(s) for s in people.segments.values()], choose=names, by="By",
+            )
+        )  # fmt: skip
+    if len(audit.table.constitution) > 2:
+        found.append(
+            Figure(
+                "granularity", "How much hangs on the list of principles",
+                "Lines: the most alike principles are merged step by step, and a merged one votes by its majority. "
+                "Bands: principles are dropped at random, the middle 90 % of the draws. A figure that moves says as "
+                "much of the list as of the annotators.",
+                people_charts.granularity("granularity", on_page).to_dict(), "granularity",
+                [groups_table(people.diagnosis.granularity)],
+            )
+        )  # fmt: skip
+    return found
+
+
+def _rows_of_people(audit: Audit, people: _People) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if people.raters is not None:
+        found["raters"] = {"": columns_of(raters_rows(people.raters))}
+    if people.segments:
+        found["segments"] = {name: columns_of(segments_rows(s)) for name, s in people.segments.items()}
+    if len(audit.table.constitution) > 2:
+        found["granularity"] = {"": columns_of(granularity_rows(audit, people.diagnosis.granularity))}
     return found
 
 

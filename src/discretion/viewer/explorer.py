@@ -16,6 +16,7 @@ from discretion.cases.index import Cases
 from discretion.cases.query import ATTRIBUTE, Query
 from discretion.comparison import content_id
 from discretion.findings import Finding, findings, what_was_audited, worth_knowing
+from discretion.report.page import page
 from discretion.saved import load
 
 _Stamp = tuple[int, int, int]
@@ -46,6 +47,11 @@ class Explorer:
     def summary(self) -> tuple[str, tuple[Finding, ...], tuple[str, ...]]:
         """What was audited, what came out, and what to keep in mind: they do not change while the audit is open."""
         return what_was_audited(self.audit), findings(self.audit), worth_knowing(self.audit)
+
+    @cached_property
+    def report(self) -> str:
+        """The report as a page of the explorer: drawn once, since diagnosis and segments take seconds."""
+        return page(self.audit, assets="/static/", links="/cases?")
 
     @property
     def docket(self) -> rulings.Docket:

@@ -15,7 +15,6 @@ from discretion.cases.case import VERDICTS
 from discretion.cases.difference import Turn, turns
 from discretion.cases.query import Query
 from discretion.metrics.agreement import STATE_NAMES
-from discretion.report.page import page as report
 from discretion.rulings import Ruling
 from discretion.viewer import filters
 from discretion.viewer.explorer import Explorer
@@ -210,4 +209,4 @@ def rulings(explorer: Explorer, principle: str, asked: str) -> dict[str, Any]:
 
 def report_page(explorer: Explorer) -> str:
     """Return the report of the audit, whose figures and tables lead to the cases here."""
-    return report(explorer.audit, assets="/static/", links="/cases?")
+    return explorer.report

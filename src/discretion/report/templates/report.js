@@ -14,6 +14,7 @@
   };
 
   const addressOf = (datum) => {
+    if (typeof datum.cases === "string") return datum.cases;
     const query = new URLSearchParams();
     for (const field of payload.fields) {
       const value = datum[field];
