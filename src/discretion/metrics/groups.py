@@ -71,9 +71,10 @@ class Groups:
     ----------
     k : int
         The fewest within one standard error of the best.
-    held_out : float64 (most,)
-        Log-likelihood of labels on comparisons that the fit has not seen, nats a label, by the number of groups.
-    behind, error : float64 (most,)
+    held_out : float64 (T,)
+        Of the T numbers that were tried, until one more did not help: the log-likelihood of labels on comparisons that
+        the fit has not seen, nats a label, by the number of groups.
+    behind, error : float64 (T,)
         How much that is less than the best, and the standard error of this difference over raters.
     mixture : Mixture
         Of k groups, fitted to all.
@@ -134,18 +135,21 @@ def choose_groups(
     place[drawn] = np.arange(len(drawn))
     kept = place[who] >= 0
     choices = read_choices(X, row[kept], y[kept], place[who][kept], len(drawn))
-    scores = np.zeros((most, len(drawn)))
-    for _ in range(splits):
-        for train, test in _both_ways(choices, rng):
-            for k in range(most):
-                scores[k] += _predicted(train, test, k + 1, rng, starts, prior) / splits
+    pairs = [pair for _ in range(splits) for pair in _both_ways(choices, rng)]
+    scores = np.full((most, len(drawn)), -np.inf)
+    for k in range(most):
+        scores[k] = sum(_predicted(train, test, k + 1, rng, starts, prior) for train, test in pairs) / splits
+        if k and scores[k].sum() <= scores[k - 1].sum():
+            break  # one more did not help, and two more hardly ever do
+    tried = k + 1
     asked = choices.informative > 0
+    scores = scores[:tried]
     total = scores.sum(axis=1)
     labels = float(choices.informative.sum()) or np.nan
     best = int(total.argmax())
     # Over raters, in pairs: their own scores differ far more than two fits of the same rater do.
     gap = (scores[best] - scores)[:, asked]
-    error = gap.std(axis=1, ddof=1) * np.sqrt(asked.sum()) if asked.sum() > 1 else np.full(most, np.inf)
+    error = gap.std(axis=1, ddof=1) * np.sqrt(asked.sum()) if asked.sum() > 1 else np.full(tried, np.inf)
     k = int(np.argmax(total[best] - total <= error)) + 1
     mixture = fit_mixture(X, row, y, who, n_raters, k, rng, starts=starts, prior=prior)
     several = max(k, 2)

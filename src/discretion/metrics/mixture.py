@@ -25,6 +25,7 @@ TOLERANCE = 1e-3
 
 _ROUNDS = 500
 _TRIAL = 10  # rounds after which the best start is known well enough to leave the others
+_PIECE = 256  # comparisons
 _FARTHEST = 3.0  # logits that a step may go: where the likelihood is flat, a full one would leave all numbers behind
 
 
@@ -275,7 +276,7 @@ def _maximise(
     for k in range(len(w)):
         slopes, n, p = choices.slopes(w[k]), first[:, k] + second[:, k], chance[:, k]
         gradient = slopes.T @ (first[:, k] - n * p) - ridge * w[k]
-        information = (slopes * (n * p * (1 - p))[:, None]).T @ slopes
+        information = _gram(slopes * (n * p * (1 - p))[:, None], slopes)
         information[np.diag_indices_from(information)] += ridge
         move[k] = np.linalg.solve(information, gradient)
     move *= np.minimum(1.0, _FARTHEST / np.maximum(np.abs(move).max(axis=1, keepdims=True), 1e-12))
@@ -288,6 +289,17 @@ def _maximise(
         move[worse] /= 2
     move[worse] = 0.0  # at the top, but for rounding
     return w + move, choices.chances(w + move)
+
+
+def _gram(a: Float, b: Float) -> Float:
+    """Return a.T @ b of tall arrays (n, P), piece by piece.
+
+    A product of this length is divided among threads, which wait for one another at every step: on a machine that has
+    other work to do as well that took a hundred times as long.
+    """
+    whole = len(a) // _PIECE * _PIECE
+    pieces = (a[:whole].reshape(-1, _PIECE, a.shape[1]), b[:whole].reshape(-1, _PIECE, b.shape[1]))
+    return np.asarray((pieces[0].transpose(0, 2, 1) @ pieces[1]).sum(axis=0) + a[whole:].T @ b[whole:])
 
 
 def posterior(likelihoods: Float, shares: Float) -> tuple[Float, Float]:
