@@ -216,6 +216,10 @@ class Cases:
         """The attributes that cases can be filtered by, with their values: few values, none of them missing."""
         return {s.name: sorted(s.drop_nulls().unique().to_list()) for s in self._as_text.get_columns()}
 
+    def attributes_of(self, row: int) -> dict[str, str]:
+        """Return the attributes of a case that can be filtered by, those that it has."""
+        return {name: value for name, value in self._as_text.row(row, named=True).items() if value is not None}
+
     @cached_property
     def ratings(self) -> tuple[Rows, Int8]:
         """All single raters' votes, in the order of the cases: rows and values, (n,)."""

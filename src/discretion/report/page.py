@@ -19,6 +19,7 @@ import polars as pl
 from markupsafe import Markup
 
 from discretion.audit import Audit
+from discretion.baselines import length_votes
 from discretion.cases.case import case
 from discretion.cases.index import Cases
 from discretion.cases.query import Query
@@ -356,12 +357,14 @@ def _embedded(audit: Audit, most: int) -> list[dict[str, Any]]:
         return []
     index = Cases(audit)
     chosen = index.find(Query())[:most]
+    longer = length_votes(audit.table)
     found = []
     for number, row in enumerate(chosen):
         votes = {
             "state": int(index.state[row]), "voting": int(index.voting[row]), "direction": int(index.direction[row]),
             "x": dict(zip(audit.table.constitution.names, index.table.X[row].tolist(), strict=True)),
             "y": {n: int(index.labels(n)[row]) for n in index.annotators},
+            "longer": 0 if longer is None else int(longer[row]), "is": index.attributes_of(int(row)),
         }  # fmt: skip
         found.append({"number": number, "case": case(index, int(row)), "votes": votes})
     return found

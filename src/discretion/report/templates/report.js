@@ -97,6 +97,8 @@
       case "against": return decided && -y === x;
       case "principle-silent": return y !== MISSING && x === 0;
       case "indifferent": return y === 0;
+      case "longer": return decided && y === one.longer;
+      case "first": return decided && y === 1;
       case "differ": case "same": {
         const z = ask.other in one.y ? one.y[ask.other] : MISSING;
         return decided && Math.abs(z) === 1 && (y === z) === (ask.side === "same");
@@ -113,6 +115,9 @@
     if (ask.over) {
       if (x * one.x[ask.over] !== -1) return false;
     } else if (ask.principle && !["principle-silent", "with", "against"].includes(ask.side) && Math.abs(x) !== 1) return false;
+    for (const [name, value] of Object.entries(ask)) {
+      if (name.startsWith("is.") && one.is[name.slice(3)] !== value) return false;
+    }
     return !ask.annotator || onSide(one, ask, x);
   };
 
