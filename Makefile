@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STUDY  ?= examples/assistant
+SEEDS  ?= 5
 SHARED ?= $(abspath $(or $(DISCRETION_SHARED),../shared))
 export DISCRETION_SHARED := $(SHARED)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: audit test check format benchmarks reproduce clean help
+.PHONY: audit test check format benchmarks reproduce lab clean help
 
 help:        ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,6 +31,9 @@ format: $(VENV)/dev.ready  ## put the code into its form
 
 reproduce: $(VENV)/core.ready  ## the published HH study beside the published figures
 	@$(BIN)/discretion reproduce hh --data $(SHARED)/data
+
+lab: $(VENV)/dev.ready  ## small models in worlds whose truth is known: what is lost of discretion, and what keeps it (SEEDS=5)
+	@$(BIN)/discretion lab --out lab --seeds $(SEEDS)
 
 benchmarks: $(VENV)/dev.ready  ## speed and memory, beside the references
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

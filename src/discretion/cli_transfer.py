@@ -1,4 +1,4 @@
-"""The verb that trains: transfer."""
+"""The verbs that train: transfer, lab."""
 
 from __future__ import annotations
 
@@ -120,3 +120,44 @@ def _loss(text: str | None) -> tuple[str, float]:
         return kind, float(weight or 1)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no loss; write choice:1.", param_hint="--discretion") from error
+
+
+@app.command()
+def lab(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of models, figures and report.")] = Path("lab"),
+    seeds: Annotated[int, typer.Option(help="Worlds with models of their own; more can be added later.", min=1)] = 5,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train small models in worlds whose truth is known, and say what is lost of discretion and what keeps it.
+
+    What the folder has is not done again: stop with Ctrl-C, run it again, and it goes on.
+
+    Example: `discretion lab --seeds 5`
+    """
+    with outcome(as_json):
+        from discretion.training.lab_report import said, write
+        from discretion.training.laboratory import PLAIN, Settings, run_laboratory, stations
+
+        total = seeds * len(stations(Settings()))
+        done = 0
+
+        with progress_bar(quiet or as_json) as progress:
+
+            def told(seed: int, station: str, there: bool) -> None:
+                nonlocal done
+                done += 1
+                progress(f"world {seed}: {station}", done / total)
+
+            found = run_laboratory(out, seeds, report=told)
+            page = write(found, out / "report.html")
+        summary = found.chosen(PLAIN).summary(PLAIN)
+        if as_json:
+            from discretion.document import dumps, records
+
+            typer.echo(dumps({"report": str(page), "seeds": seeds, "stations": records(summary)}))
+        else:
+            headline, sentences, _ = said(summary)
+            for text in (headline, *sentences):
+                say(quiet, text)
+            say(quiet, f"Report: {page}")
