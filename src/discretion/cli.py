@@ -131,6 +131,7 @@ def audit(
             (f"\nReport: {page}" if page else "")
             + f"\nSaved in {folder}\nNext: discretion view {folder}\n"
             + ("" if page else f"      discretion report {folder}\n")
+            + f"      discretion diagnose {folder}\n"
             + f"      discretion influence {folder} --annotator {result.settings.reference or 'NAME'}\n"
             f"      discretion diff {folder} OTHER-AUDIT --fail-if arbitrariness",
         )
