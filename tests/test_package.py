@@ -31,7 +31,9 @@ HEAVY = ("torch", "ray", "starlette", "uvicorn", "datasets", "transformers", "ai
 ASKING = {"discretion.judges.chat": "judge", "discretion.judges.batch": "judge",
           "discretion.judges.through_inspect": "inspect", "discretion.hedge.generate": "judge local"} | {
     f"discretion.judges.{name}": "local" for name in ("local", "models", "policy", "prefix", "reward")
-} | {name: "local train hf" for name in MODULES if name.startswith("discretion.training.")}  # fmt: skip
+} | {name: "local train hf" for name in MODULES if name.startswith("discretion.training.")} | {
+    name: "ray judge" for name in MODULES if name.startswith("discretion.scale.")
+}  # fmt: skip
 """Modules that need an extra, and which."""
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 

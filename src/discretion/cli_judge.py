@@ -83,6 +83,13 @@ def judge(
     remote_code: Annotated[
         bool, typer.Option("--remote-code", help="Let Python code that comes with a model run.")
     ] = False,
+    engine: Annotated[str, typer.Option(help="here, or ray: from many workers of a cluster.")] = "here",
+    address: Annotated[
+        str | None, typer.Option(help="With ray: the cluster, auto or ray://HOST:10001. Default: one of its own.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="With ray: workers; 0: one a core, or one a GPU.", min=0)] = 0,
+    rate: Annotated[float | None, typer.Option(help="With ray: judgements a second, of all workers together.")] = None,
+    vllm: Annotated[bool, typer.Option("--vllm", help="With ray: ask local models through vLLM.")] = False,
     seed: Seed = 0,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
@@ -102,6 +109,12 @@ def judge(
         raise typer.BadParameter(
             "is for one --oracle, without --annotator, --dry-run or --limit.", param_hint="--until"
         )
+    if engine not in ("here", "ray") or (engine == "here" and (address or workers or vllm or rate is not None)):
+        raise typer.BadParameter(
+            "expected here, or ray, to which --address, --workers, --rate and --vllm belong.", param_hint="--engine"
+        )
+    if engine == "ray" and (until or dry_run):
+        raise typer.BadParameter("is not for --until or --dry-run.", param_hint="--engine ray")
     money = _dollars(budget)
     with outcome(as_json):
         from discretion.document import dumps
@@ -124,7 +137,13 @@ def judge(
                 "journal": journal, "out": out, "again": again, "stop": stop,
                 "report": lambda name, p: progress(f"{name} · {_told(p)}", p.asked / max(p.asked + p.missing, 1)),
             }  # fmt: skip
-            if until:
+            if engine == "ray":
+                from discretion.scale.judging import judge_on_ray
+
+                result = judge_on_ray(
+                    study, tasks, options, address=address, workers=workers, rate=rate, vllm=vllm, limit=limit, **asking
+                )
+            elif until:
                 result = judge_until(study, tasks[0], options, until, order=order, seed=seed, **asking)
             else:
                 result = judge_study(study, tasks, options, dry_run=dry_run, limit=limit, **asking)
