@@ -35,12 +35,12 @@ from discretion.judges.prompt import load_template, messages
 COMPARISONS, PRINCIPLES = 500, 21
 SDK_CALLS = 2000
 AT_ONCE = 64
-_TOP = [{"token": t, "logprob": p} for t, p in (("A", -0.3), ("B", -1.5), ("N", -3.0), ("I", -6.0), (" A", -7.0))]
+_TOP = [{"token": t, "logprob": p} for t, p in (("A", -0.35), ("B", -1.5), ("N", -3.0), ("I", -6.0), (" A", -7.0))]
 _REPLY = json.dumps(
     {
         "id": "x", "object": "chat.completion", "created": 1, "model": "tiny",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "A"},
-                     "logprobs": {"content": [{"token": "A", "logprob": -0.3, "bytes": None, "top_logprobs": [
+                     "logprobs": {"content": [{"token": "A", "logprob": -0.35, "bytes": None, "top_logprobs": [
                          {**t, "bytes": None} for t in _TOP]}]}}],
         "usage": {"prompt_tokens": 300, "completion_tokens": 1, "total_tokens": 301},
     }

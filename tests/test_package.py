@@ -215,6 +215,7 @@ def test_the_core_needs_little() -> None:
     for module, needed in ASKING.items():
         # What transformers needs itself comes with it.
         brings = {"huggingface_hub", "safetensors", "tokenizers", "accelerate"} if "local" in needed else set()
+        brings |= {"pyarrow"} if "ray" in needed else set()
         assert used_by([module]) <= core.union(*(extras[extra] for extra in needed.split())) | brings, module
 
 

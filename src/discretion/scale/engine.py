@@ -88,7 +88,7 @@ class EngineJudge:
             raise JudgeError("vLLM is not installed. Install it on every node with: pip install vllm")
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-        gpus = ray.cluster_resources().get("GPU", 1.0)  # type: ignore[no-untyped-call]
+        gpus = ray.cluster_resources().get("GPU", 1.0)
         settings = {"enable_prefix_caching": True, "max_logprobs": self.model.top_logprobs, "dtype": self._dtype}
         config = vLLMEngineProcessorConfig(
             model_source=self.model.model,
