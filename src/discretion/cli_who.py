@@ -153,7 +153,7 @@ def communities(
     ] = None,
     groups: Annotated[bool, typer.Option(help="Look for groups by what raters prioritise.")] = True,
     least: Annotated[int, typer.Option(help="Raters of a community; smaller ones stand together.", min=1)] = 5,
-    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=0)] = 1000,
+    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=0)] = 500,
     seed: Seed = 0,
     as_json: JsonFlag = False,
     quiet: Quiet = False,

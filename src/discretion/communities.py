@@ -7,7 +7,7 @@ has; figures of single labels and the agreement among raters stand beside it, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,7 @@ def communities(
     population: Population | None = None,
     clusters: bool = True,
     least: int = 5,
-    replicates: int = 1000,
+    replicates: int = 500,
     seed: int = 0,
     threads: int | None = None,
     report: Report | None = None,
@@ -297,7 +297,8 @@ def _audit_of_groups(
     if weights is not None:
         made.append(majority(REWEIGHTED, np.ones(len(labels), np.bool_), weights.weights))
     made += [majority(name, group == k) for k, name in enumerate(names)]
-    bare = audit.table.select_annotators([]).with_annotators(*made)
+    # Without the oracle's probabilities: other readings of them are those of the audit itself.
+    bare = replace(audit.table, annotators=tuple(made), oracle=None)
     return audited(
         bare, replicates=replicates, seed=seed, reference=ALL, cluster=audit.settings.cluster,
         prior=Prior.of(audit.settings.prior), confidences=(), threads=threads, name=f"{audit.name}: communities",
