@@ -56,7 +56,7 @@ def main() -> None:
             audit(majorities.select_annotators([name]), replicates=REPLICATES, confidences=())
 
     _, apart = timed("reference: an audit for each community", one_by_one)
-    print(f"one by one, without agreement, discrepancies and tests, the communities take {apart / groups:.1f} times as long")
+    print(f"one by one, without agreement, discrepancies and tests: {apart / groups:.1f} times as long")
 
 
 def timed(what: str, run: Callable[[], T]) -> tuple[T, float]:

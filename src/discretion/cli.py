@@ -345,4 +345,4 @@ def main() -> None:
     app()
 
 
-from discretion import cli_exchange, cli_hedge, cli_judge, cli_look, cli_plan, cli_transfer, cli_who  # noqa: E402, F401 - add their verbs, behind those above in the help
+from discretion import cli_exchange, cli_hedge, cli_judge, cli_look, cli_plan, cli_scale, cli_transfer, cli_who  # noqa: E402, F401 - add their verbs, behind those above in the help

@@ -1,0 +1,297 @@
+"""Audits of partitions: the cut, the engine, the number of nodes and a node that leaves change no bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import discretion
+from discretion.errors import ColumnError, EmptyError, IdError, ReadError, StudyError, VoteError
+from discretion.metrics.counts import Counter
+from discretion.metrics.resampling import Units
+from discretion.scale.auditing import FIGURES, PartitionedAudit, audit_partitions
+from discretion.scale.partitions import Columns, deal, write_partitions
+from discretion.scale.tally import Dealing, Tally, tally, total
+from discretion.table import Annotator, PreferenceTable
+from discretion.vote import MISSING
+
+from ..studies import environment, votes_table
+
+SHARES = ("states", "principles", "responses", "arbitrariness", "supremacy")
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+NODE = {"num_cpus": 1, "object_store_memory": 200_000_000}
+
+
+def on_ray(test: Any) -> Any:
+    """Tests on one cluster that starts as one node, in the order in which they stand."""
+    return pytest.mark.slow(pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")(test))
+
+
+def same(one: PartitionedAudit, two: PartitionedAudit) -> bool:
+    return all(getattr(one, name).equals(getattr(two, name), null_equal=True) for name in FIGURES)
+
+
+@pytest.fixture(scope="module")
+def table() -> PreferenceTable:
+    found = votes_table(2400, 4, arbitrary={"people": 0.1, "model": 0.3, "copy": 0.1})
+    partly = found.annotator("model").values.copy()
+    partly[::5] = MISSING
+    return found.with_annotators(Annotator("partly", partly))
+
+
+@pytest.fixture(scope="module")
+def folder(table: PreferenceTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_partitions(table, tmp_path_factory.mktemp("votes") / "cut", 200)
+
+
+@pytest.fixture(scope="module")
+def here(folder: Path) -> PartitionedAudit:
+    return audit_partitions(folder, replicates=60, splits=20, seed=5, threads=1)
+
+
+def test_the_cut_between_files_changes_no_bit(table: PreferenceTable, here: PartitionedAudit, tmp_path: Path) -> None:
+    for rows in (97, 2400):
+        cut = write_partitions(table, tmp_path / str(rows), rows)
+        assert same(audit_partitions(cut, replicates=60, splits=20, seed=5, threads=1), here)
+    mixed = write_partitions(table.subset(np.random.default_rng(0).permutation(2400)), tmp_path / "mixed", 500)
+    assert same(audit_partitions(mixed, replicates=60, splits=20, seed=5, threads=1), here)
+    # Negative control: another seed deals and draws anew, and the data stay what they are.
+    other = audit_partitions(mixed, replicates=60, splits=20, seed=6, threads=1)
+    assert not same(other, here)
+    assert other.states["estimate"].equals(here.states["estimate"])
+
+
+def test_tallies_add_up_to_the_counts_of_the_whole_table(table: PreferenceTable) -> None:
+    frame = table.to_frame()
+    columns, dealing = Columns.of(frame.columns, None, ""), Dealing(64, 12345)
+    pieces = [tally(piece, columns, dealing) for piece in frame.iter_slices(61)]
+    found = total(pieces, columns, dealing).view
+    together = total([reduce(Tally.plus, pieces)], columns, dealing).view
+    counter = Counter(table.X, Units(deal(frame["id"], 64, 12345), 64, "block", len(table)))
+    whole = [counter.principles(), *(counter.annotator(y) for y in table.Y.T)]
+    for view in (found, together):
+        for ours, direct in zip([view.principles, *view.annotators], whole, strict=True):
+            for name, counts in vars(direct).items():
+                dense = counts if isinstance(counts, np.ndarray) else counts.toarray()
+                assert np.array_equal(getattr(ours, name), dense), name
+
+
+def test_points_equal_those_of_an_audit_and_intervals_nearly(table: PreferenceTable, here: PartitionedAudit) -> None:
+    whole = discretion.audit(table, replicates=60, splits=20, seed=5, threads=1)
+    for name in (*SHARES, "priority", "discrepancy", "differences", "floor"):
+        ours, theirs = getattr(here, name), getattr(whole, name)
+        assert ours.columns == theirs.columns
+        for column in ("estimate", "count", "n", "logit", "rank", "pairs", "common", "games"):
+            if column in ours.columns:
+                assert ours[column].equals(theirs[column]), (name, column)
+    # Without clusters a share is binomial, and its interval asks for no units.
+    for name in SHARES:
+        assert getattr(here, name).select("se", "low", "high").equals(getattr(whole, name).select("se", "low", "high"))
+    ratio = (here.priority["se"] / whole.priority["se"]).to_numpy()
+    assert np.all((ratio > 0.6) & (ratio < 1.6))
+    assert here.settings.reference == whole.settings.reference
+
+
+def test_units_are_dealt_evenly_and_the_same_for_ever() -> None:
+    ids = pl.Series([f"c{k}" for k in range(20_000)])
+    codes = deal(ids, 50, 7)
+    sizes = np.bincount(codes, minlength=50)
+    chi2 = ((sizes - 400) ** 2 / 400).sum()
+    assert 22 < chi2 < 87  # the 0.1 % tails of 49 degrees of freedom: neither uneven nor arranged
+    assert np.array_equal(deal(ids[::-1], 50, 7), codes[::-1])
+    moved = deal(ids, 50, 8) != codes
+    assert 0.97 < moved.mean() < 0.99
+    assert deal(pl.Series(["", "a", "ä", "ab", "ba"]), 1000, 1).tolist() == [535, 966, 131, 585, 408]
+
+
+def test_clusters_are_dealt_as_wholes(tmp_path: Path) -> None:
+    """Thirty answers to each of 100 prompts that share their votes: as little is known as from 100 comparisons."""
+    small = votes_table(100, 1)
+    rows = np.repeat(np.arange(100), 30)
+    table = PreferenceTable.from_arrays(
+        small.X[rows],
+        {"people": small.Y[rows, 0]},
+        principles=small.constitution.names,
+        attributes={"prompt": rows.tolist()},
+    )
+    folder = write_partitions(table, tmp_path / "votes", 450)  # cuts through prompts
+    options = {"replicates": 200, "splits": 0, "swaps": 0, "threads": 1}
+    clustered = audit_partitions(folder, cluster="prompt", **options)
+    alone = audit_partitions(folder, **options)
+    whole = discretion.audit(table, cluster="prompt", **options)
+    assert clustered.states["estimate"].equals(alone.states["estimate"])
+    assert clustered.states["se"].to_numpy()[:2] == pytest.approx(
+        np.sqrt(30) * alone.states["se"].to_numpy()[:2], rel=0.1
+    )
+    assert clustered.states["se"].to_numpy() == pytest.approx(whole.states["se"].to_numpy(), rel=0.1)
+    assert 90 <= clustered.settings.units <= 100
+
+
+def test_pairs_with_the_same_comparisons_are_tested(here: PartitionedAudit) -> None:
+    tests = {tuple(r[:2]): r for r in here.differences.select("annotator", "other", "p_value", "common").rows()}
+    assert tests["people", "model"][2] < 0.05
+    assert tests["people", "copy"][2] > 0.05
+    assert np.isnan(tests["model", "partly"][2])
+    assert tests["model", "partly"][3] == 1920
+    assert any("3 pairs" in warning for warning in here.warnings)
+
+
+def test_what_cannot_be_counted_is_refused(table: PreferenceTable, tmp_path: Path) -> None:
+    frame = table.to_frame()
+
+    def of(name: str, *frames: pl.DataFrame) -> Path:
+        (tmp_path / name).mkdir()
+        for k, part in enumerate(frames):
+            part.write_parquet(tmp_path / name / f"{k}.parquet")
+        return tmp_path / name
+
+    wrong = frame.with_columns(pl.lit(5, pl.Int8).alias("annotator: people"))
+    with pytest.raises(ReadError, match="no Parquet"):
+        audit_partitions(tmp_path / "nowhere")
+    with pytest.raises(StudyError, match="spark"):
+        audit_partitions(tmp_path, engine="spark")
+    with pytest.raises(VoteError, match="comparison 'c0': the value 5"):
+        audit_partitions(of("votes", frame, wrong))
+    with pytest.raises(ColumnError, match="no column"):
+        audit_partitions(of("columns", frame, frame.drop("annotator: model")))
+    with pytest.raises(IdError, match="2,400 repeat"):
+        audit_partitions(of("ids", pl.concat([frame, frame])))
+    with pytest.raises(ColumnError, match="cluster"):
+        audit_partitions(of("cluster", frame), cluster="prompt")
+    with pytest.raises(EmptyError, match="annotators"):
+        audit_partitions(of("nobody", frame.select("id", "^principle: .*$")))
+    with pytest.raises(EmptyError, match="no rows"):
+        audit_partitions(of("empty", frame.clear()))
+    with pytest.raises(IdError, match="nobody"):
+        audit_partitions(of("reference", frame), reference="nobody", replicates=0)
+    with pytest.raises(StudyError, match="already"):
+        write_partitions(table, tmp_path / "votes")
+
+
+def test_without_ray_the_extra_is_named(folder: Path) -> None:
+    code = (
+        "import sys\nsys.modules['ray'] = None\nfrom discretion.scale.auditing import audit_partitions\n"
+        f"print(audit_partitions({str(folder)!r}, replicates=0).name)\n"
+        f"audit_partitions({str(folder)!r}, engine='ray')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60)
+    assert "ExtraError" in done.stderr
+    assert "pip install 'discretion[ray]'" in done.stderr
+    assert done.stdout == "cut\n"  # counting here needs no ray: it is the second audit that fails
+
+
+@pytest.mark.slow
+def test_the_command_shows_and_writes_the_figures(folder: Path, here: PartitionedAudit, tmp_path: Path) -> None:
+    main = "import discretion.cli, discretion.cli_scale; discretion.cli.main()"
+
+    def done(*arguments: object) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", main, "audit-partitions", str(folder), *map(str, arguments)]
+        line += ["--replicates", "60", "--seed", "5"]
+        return subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=60)
+
+    shown = done("--out", tmp_path / "figures")
+    assert shown.returncode == 0, shown.stderr
+    assert "2,400 comparisons, 4 principles" in shown.stdout
+    assert "left out" in shown.stdout.replace("\n", " ")
+    assert pl.read_parquet(tmp_path / "figures" / "states.parquet").equals(here.states)
+    document = json.loads(done("--json", "--out", tmp_path / "figures").stdout)
+    assert document["states"][0]["estimate"] == here.states["estimate"][0]
+    assert document == json.loads((tmp_path / "figures" / "figures.json").read_text())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    refused = done("--out", tmp_path / "other")
+    assert refused.returncode == 1
+    assert "holds no figures" in refused.stderr
+    assert done("--address", "auto").returncode == 2
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what ray warns of as it starts is its own affair
+        for key, value in QUIET.items():
+            patch.setenv(key, value)
+        cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@on_ray
+def test_on_one_two_and_three_nodes_it_is_what_one_process_makes(
+    cluster: Any, folder: Path, here: PartitionedAudit
+) -> None:
+    for nodes in (1, 2, 3):
+        if nodes > 1:
+            cluster.add_node(**NODE)
+            cluster.wait_for_nodes()
+        spread = audit_partitions(folder, engine="ray", replicates=60, splits=20, seed=5, threads=1)
+        assert same(spread, here), nodes
+        assert spread.table.cut == 12
+
+
+@on_ray
+def test_a_node_that_leaves_in_the_middle_changes_nothing(cluster: Any, tmp_path: Path) -> None:
+    from ray._private.state import available_resources_per_node
+
+    folder = write_partitions(votes_table(900_000, 2), tmp_path / "votes", 30_000)
+    options = {"replicates": 20, "splits": 0, "swaps": 0, "threads": 1}
+    whole = audit_partitions(folder, **options)
+    before = len(cluster.list_all_nodes())
+    left_at: list[int] = []
+    counted = 0
+
+    def leave(stage: str, done: float) -> None:
+        """Between two tallies, take away a node that is at work."""
+        nonlocal counted
+        counted += stage == "counting votes"
+        if counted < 2 or left_at:
+            return
+        for _ in range(20):
+            free = available_resources_per_node()
+            busy = [n for n in cluster.worker_nodes if free.get(n.node_id, {}).get("CPU", 0.0) < 1]
+            if busy:
+                cluster.remove_node(busy[0], allow_graceful=False)
+                left_at.append(counted - 1)
+                return
+            time.sleep(0.01)
+
+    spread = audit_partitions(folder, engine="ray", progress=leave, **options)
+    assert left_at
+    assert left_at[0] < 30  # of thirty tallies some were still to come
+    assert len(cluster.list_all_nodes()) == before - 1
+    assert spread.table.cut == 30
+    assert same(spread, whole)
+
+
+@on_ray
+def test_what_a_worker_refuses_is_refused_here(cluster: Any, table: PreferenceTable, tmp_path: Path) -> None:
+    frame = table.to_frame()
+    frame.write_parquet(tmp_path / "0.parquet")
+    frame.with_columns(pl.lit(5, pl.Int8).alias("annotator: people")).write_parquet(tmp_path / "1.parquet")
+    with pytest.raises(VoteError, match="comparison 'c0': the value 5"):
+        audit_partitions(tmp_path, engine="ray", replicates=0)
+    with pytest.raises(ReadError):
+        audit_partitions(tmp_path / "nowhere", engine="ray", replicates=0)
+    frame.drop("annotator: model").write_parquet(tmp_path / "1.parquet")
+    with pytest.raises(ColumnError):
+        audit_partitions(tmp_path, engine="ray", replicates=0)
