@@ -1,0 +1,320 @@
+"""The report on a laboratory: one HTML page in the house style that opens offline.
+
+It says in words what the intervals allow and no more, also where they do not favour the discretion loss.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import polars as pl
+from markupsafe import Markup
+
+from discretion import __version__
+from discretion.errors import DataError
+from discretion.report.charts import Rows, data, width
+from discretion.report.look import Ink, asset, finished, on_page, percent_axis
+from discretion.report.page import Figure, columns_of, environment, json_text, policy_of, vega
+from discretion.report.tables import Cell, Table
+from discretion.terminal import percent
+from discretion.training.lab_results import CHOSEN, Laboratory
+from discretion.training.laboratory import PLAIN
+from discretion.whole import write_whole
+
+_EQUAL = 0.02  # accuracy that a method may lose, at the end of its interval, and still count as equally accurate
+
+_TERMS = (
+    (
+        "Discrepancy",
+        "The share of pairs of principles that are ranked the other way round than people planted to rank them: 0 is "
+        "the same hierarchy, 50 % is chance (arXiv 2502.10441, definition of discretion discrepancy).",
+    ),
+    (
+        "Divergence",
+        "Of supremacy: the mean Kullback-Leibler divergence, in nats a game of two principles, from how often each "
+        "wins with people to how often it wins here. It sees rates where discrepancy sees order.",
+    ),
+    ("Arbitrariness", "How often a consensus of principles is gone against."),
+    (
+        "Accuracy",
+        "The share of people's choices in comparisons that were not trained on which a model makes too. People toss "
+        "weighted coins, so that 100 % is out of reach.",
+    ),
+    ("What it writes", "A policy's texts as if it had chosen them over texts of the model it started from."),
+    (
+        "Intervals",
+        "95 %, Student's t over seeds; differences are taken within a seed. Each seed has another world, other "
+        "priorities and other weights. No correction for the number of methods that are compared.",
+    ),
+    (
+        CHOSEN,
+        "In each seed the kind and weight with the least discrepancy on other comparisons, to the hierarchy that the "
+        "labels trained on tell, among those that cost no more than one hundredth of accuracy there.",
+    ),
+)
+
+
+def page(lab: Laboratory) -> str:
+    """Return the report as HTML; the same results give the same page.
+
+    Raises
+    ------
+    DataError
+        `discretion.training.laboratory.PLAIN` was not measured.
+    """
+    lab = lab.chosen(PLAIN)
+    summary = lab.summary(PLAIN)
+    headline, sentences, number = said(summary)
+    figures, rows = _figures(lab, summary)
+    payload: dict[str, Any] = {
+        "links": "#", "source": "", "raw": {}, "principles": [], "cells": 0, "annotators": 0, "fields": [],
+        "cases": [], "total": 0,
+        "figures": {f.id: {"spec": f.spec, "data": f.data, "choose": [], "controls": []} for f in figures},
+        "data": {key: {"": columns_of(frame)} for key, frame in rows.items()},
+    }  # fmt: skip
+    scripts = [vega(), asset("report.js")]
+    style = asset("style.css") + asset("report.css")
+    template = environment().get_template("lab.html")
+    return template.render(
+        headline=headline, sentences=sentences, figure_number=number, figures=figures, links="#",
+        settings=_settings(lab), terms=_TERMS, version=__version__, payload=Markup(json_text(payload)),
+        scripts=[Markup(s) for s in scripts], style=Markup(style), policy=policy_of(scripts, style),
+        seeds=lab.frame["seed"].n_unique(),
+    )  # fmt: skip
+
+
+def write(lab: Laboratory, path: Path) -> Path:
+    """Write the report to a file, whole or not at all.
+
+    Raises
+    ------
+    DataError
+        It cannot be written, or `discretion.training.laboratory.PLAIN` was not measured.
+    """
+    text = page(lab)
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"), DataError)
+
+
+def said(summary: pl.DataFrame) -> tuple[str, list[str], str]:
+    """Return a headline, sentences (the last is what is not shown) and a number, from `Laboratory.summary`."""
+    at = {(row["station"], row["reading"], row["figure"]): row for row in summary.iter_rows(named=True)}
+    plain = at[PLAIN, "choices", "discrepancy"]
+    way = [
+        f"{what} {percent(at[key]['mean'])} %"
+        for what, key in (
+            ("people's own choices, drawn again, stand at", ("people", "choices", "discrepancy")),
+            ("a reward model at", ("reward model", "choices", "discrepancy")),
+            ("a policy (DPO) at", (PLAIN, "choices", "discrepancy")),
+            ("what it writes at", (PLAIN, "written", "discrepancy")),
+        )
+        if key in at
+    ]
+    sentences = [f"Discrepancy to the hierarchy that people were given, on the way: {', '.join(way)}."]
+    best = at.get((CHOSEN, "choices", "discrepancy"))
+    if best is None:
+        headline, number = "No discretion loss was measured, or each cost accuracy.", "–"
+    else:
+        change = best["mean"] / plain["mean"] - 1 if plain["mean"] > 0 else math.nan
+        accuracy = at[CHOSEN, "choices", "accuracy"]
+        equal = accuracy["difference_low"] >= -_EQUAL
+        surely = best["difference_high"] < 0
+        number = "–" if math.isnan(change) else f"{change:+.0%}".replace("-", "−").replace("%", " %")
+        held = "at equal accuracy" if equal else "and it may cost accuracy"
+        if surely:
+            much = "at least halves" if change <= -0.5 else "lowers, but does not halve,"
+            headline = f"A discretion loss {much} the policy's discrepancy, {held}."
+        else:
+            headline = "That a discretion loss lowers the policy's discrepancy is not shown."
+        sentences += [
+            f"With the loss that validation chooses, discrepancy is {percent(best['mean'])} % against "
+            f"{percent(plain['mean'])} %: a difference of {_points(best)} percentage points within seeds; accuracy "
+            f"differs by {_points(accuracy)}.",
+            *_baselines(summary, best["mean"]),
+        ]
+    sentences.append(
+        "how large the loss is for real people and large models: here texts are short, votes of principles are "
+        "exact, and people do follow a hierarchy."
+    )
+    return headline, sentences, number
+
+
+def _baselines(summary: pl.DataFrame, best: float) -> list[str]:
+    others = summary.filter(
+        pl.col("station").is_in(["more data", "conflicts reweighted", "label smoothing"])
+        & (pl.col("reading") == "choices")
+        & (pl.col("figure") == "discrepancy")
+    )
+    if others.is_empty():
+        return []
+    told = ", ".join(
+        f"{row['station']} {percent(row['mean'])} % ({_points(row)})" for row in others.iter_rows(named=True)
+    )
+    as_good = others.filter(pl.col("mean") <= best)["station"].to_list()
+    end = f" As low or lower: {', '.join(as_good)}." if as_good else " None of them is as low."
+    return [f"What needs no discretion loss: {told}.{end}"]
+
+
+def _points(row: dict[str, Any]) -> str:
+    """Return a difference with its interval in percentage points."""
+    return f"{100 * row['difference']:+.1f} ({100 * row['difference_low']:+.1f} to {100 * row['difference_high']:+.1f})"
+
+
+def _figures(lab: Laboratory, summary: pl.DataFrame) -> tuple[list[Figure], dict[str, pl.DataFrame]]:
+    discrepancy = summary.filter((pl.col("figure") == "discrepancy") & (pl.col("reading") != "validation"))
+    trade = summary.filter((pl.col("reading") == "choices") & (pl.col("model") == "policy"))
+    trade = trade.pivot(on="figure", index="station", values=["difference", "difference_low", "difference_high"])
+    shown = [PLAIN, CHOSEN, "base"]
+    rates = (
+        lab.rates.filter(pl.col("station").is_in(shown))
+        .group_by(["station", "priority"], maintain_order=True)
+        .agg(pl.col("rate").mean())
+        .sort("station", "priority")
+    )
+    order = lab.stations
+    rows = {"discrepancy": discrepancy, "trade": trade, "rates": rates}
+    figures = [
+        Figure("discrepancy", "Discrepancy by station and method",
+               "How far each hierarchy is from people's: that of its choices, and that of what it writes. Means over "
+               "seeds with 95 % intervals.",
+               discrepancy_chart("discrepancy", on_page, order).to_dict(), "discrepancy",
+               [_table(summary, "choices", "Choices"), _table(summary, "written", "What policies write")]),
+        Figure("trade", "At which accuracy",
+               f"Both differences are to plain {PLAIN} within seeds. Lower is nearer to people; a point left of 0 pays "
+               "in accuracy.",
+               trade_chart("trade", on_page).to_dict(), "trade", [_differences(summary)]),
+        Figure("rates", "What policies write",
+               "The share of texts with a property, by the priority that people were given. A steeper line serves what "
+               "people put first more.",
+               rates_chart("rates", on_page, shown).to_dict(), "rates"),
+    ]  # fmt: skip
+    return figures, rows
+
+
+def discrepancy_chart(rows: Rows, ink: Ink, order: list[str]) -> Any:
+    """Return the discrepancy of every station, of its choices and of what it writes, with intervals."""
+    base = alt.Chart(data(rows))
+    y = alt.Y("station:N", sort=order, title=None, axis=alt.Axis(labelLimit=300))
+    readings = alt.Scale(domain=["choices", "written"], range=[ink("c0"), ink("c1")])
+    colour, shape = alt.Color("reading:N", scale=readings, title=None), alt.Shape("reading:N", title=None)
+    offset = alt.YOffset("reading:N")
+    x = alt.X("mean:Q", axis=percent_axis("discrepancy to people's hierarchy"), scale=alt.Scale(zero=True))
+    tips = [
+        alt.Tooltip("station:N"), alt.Tooltip("reading:N"), alt.Tooltip("mean:Q", format=".1%"),
+        alt.Tooltip("low:Q", title="95 % from", format=".1%"), alt.Tooltip("high:Q", title="95 % to", format=".1%"),
+        alt.Tooltip("seeds:Q"),
+    ]  # fmt: skip
+    line = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", y=y, yOffset=offset, color=colour)
+    point = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=x, y=y, yOffset=offset, color=colour, shape=shape, tooltip=tips
+    )
+    chart = (line + point).properties(width=width(rows, 620), height=alt.Step(16))
+    return finished(chart, ink, "Discrepancy to people's hierarchy by station, with 95 % intervals over seeds.")
+
+
+def trade_chart(rows: Rows, ink: Ink) -> Any:
+    """Return the difference in discrepancy against that in accuracy, with both intervals."""
+    base = alt.Chart(data(rows))
+    x = alt.X("difference_accuracy:Q", axis=percent_axis("accuracy, difference to DPO"))
+    y = alt.Y("difference_discrepancy:Q", axis=percent_axis("discrepancy, difference to DPO"))
+    across = base.mark_rule(opacity=0.35, color=ink("c0")).encode(
+        x="difference_low_accuracy:Q", x2="difference_high_accuracy:Q", y=y
+    )
+    along = base.mark_rule(opacity=0.35, color=ink("c0")).encode(
+        x=x, y="difference_low_discrepancy:Q", y2="difference_high_discrepancy:Q"
+    )
+    tips = [
+        alt.Tooltip("station:N"), alt.Tooltip("difference_accuracy:Q", title="accuracy", format="+.1%"),
+        alt.Tooltip("difference_discrepancy:Q", title="discrepancy", format="+.1%"),
+    ]  # fmt: skip
+    point = base.mark_point(filled=True, size=80, opacity=1, color=ink("c0")).encode(x=x, y=y, tooltip=tips)
+    chosen = (
+        base.transform_filter(alt.FieldEqualPredicate(field="station", equal=CHOSEN))
+        .mark_point(filled=True, size=160, opacity=1, color=ink("conflict"), shape="diamond")
+        .encode(x=x, y=y, tooltip=tips)
+    )
+    chart = (across + along + point + chosen).properties(width=width(rows, 620), height=320)
+    return finished(
+        chart, ink, "Difference in discrepancy against difference in accuracy by method; the diamond is the "
+        "discretion loss that validation chooses."
+    )  # fmt: skip
+
+
+def rates_chart(rows: Rows, ink: Ink, names: list[str]) -> Any:
+    """Return how many texts have a property, by its planted priority, for some stations."""
+    colours = alt.Scale(domain=names, range=[ink("c0"), ink("c1"), ink("c5")][: len(names)])
+    chart = (
+        alt.Chart(data(rows))
+        .mark_line(point=True, strokeWidth=2.4)
+        .encode(
+            x=alt.X("priority:Q", title="planted priority, logits", axis=alt.Axis(grid=False)),
+            y=alt.Y("rate:Q", axis=percent_axis("texts with the property"), scale=alt.Scale(zero=False)),
+            color=alt.Color("station:N", scale=colours, title=None),
+            tooltip=[alt.Tooltip("station:N"), alt.Tooltip("priority:Q", format=".2f"),
+                     alt.Tooltip("rate:Q", format=".1%")],
+        )
+        .properties(width=width(rows, 620), height=280)
+    )  # fmt: skip
+    return finished(chart, ink, "The share of texts with a property against the property's planted priority.")
+
+
+def _table(summary: pl.DataFrame, reading: str, caption: str) -> Table:
+    part = summary.filter(pl.col("reading") == reading)
+    last = "accuracy" if reading == "choices" else "won"
+    extra = ["divergence, nats"] if reading == "choices" else []
+    headers = ["station", "discrepancy, %", "95 %", "arbitrariness, %", f"{last}, %", "95 %", *extra, "seeds"]
+    table = Table(caption, headers)
+    for (station,), rows in part.group_by(["station"], maintain_order=True):
+        at = {row["figure"]: row for row in rows.iter_rows(named=True)}
+        cells = [
+            Cell(str(station), number=False),
+            Cell(percent(at["discrepancy"]["mean"])), Cell(_interval(at["discrepancy"])),
+            Cell(percent(at["arbitrariness"]["mean"])), Cell(percent(at[last]["mean"])), Cell(_interval(at[last])),
+        ]  # fmt: skip
+        if extra:
+            cells.append(Cell(f"{at['divergence']['mean']:.3f}"))
+        table.rows.append([*cells, Cell(str(at["discrepancy"]["seeds"]))])
+    return table
+
+
+def _differences(summary: pl.DataFrame) -> Table:
+    table = Table(
+        f"Differences to {PLAIN} within seeds, in percentage points with 95 % intervals",
+        ["method", "discrepancy", "accuracy", "arbitrariness"],
+    )
+    part = summary.filter((pl.col("reading") == "choices") & (pl.col("model") == "policy"))
+    for (station,), rows in part.group_by(["station"], maintain_order=True):
+        at = {row["figure"]: row for row in rows.iter_rows(named=True)}
+        if station != PLAIN:
+            figures = [Cell(_points(at[figure])) for figure in ("discrepancy", "accuracy", "arbitrariness")]
+            table.rows.append([Cell(str(station), number=False), *figures])
+    return table
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return "–" if math.isnan(row["low"]) else f"{percent(row['low'])}–{percent(row['high'])}"
+
+
+def _settings(lab: Laboratory) -> list[tuple[str, str]]:
+    s = lab.settings
+    fit = s["fit"]
+    shares = " / ".join(f"{share:.0%}" for share in s["world"]["shares"])
+    return [
+        ("Seeds", ", ".join(str(seed) for seed in sorted(lab.frame["seed"].unique()))),
+        ("Comparisons trained on", f"{s['comparisons']:,}"),
+        ("Consensus / conflict / indifference", shares),
+        ("People's arbitrariness, %", percent(s["arbitrary"])),
+        ("Comparisons for validation, for the report", f"{s['validation']:,}, {s['test']:,}"),
+        ("Texts written by each policy", f"{s['texts']:,}"),
+        ("Epochs, batch, learning rate", f"{fit['epochs']:g}, {fit['batch']}, {fit['learning_rate']:g}"),
+        ("Beta of DPO", f"{s['beta']:g}"),
+        (
+            "Weights of the discretion loss",
+            "; ".join(f"{kind} {', '.join(f'{w:g}' for w in weights)}" for kind, weights in s["weights"].items()),
+        ),
+        ("Weight of a conflict, reweighted", f"{s['conflict_weight']:g}"),
+        ("Label smoothing", f"{s['smoothing']:g}"),
+        ("Version", __version__),
+    ]
