@@ -197,20 +197,23 @@ def discrepancy_chart(rows: Rows, ink: Ink, order: list[str]) -> Any:
     """Return the discrepancy of every station, of its choices and of what it writes, with intervals."""
     base = alt.Chart(data(rows))
     y = alt.Y("station:N", sort=order, title=None, axis=alt.Axis(labelLimit=300))
-    readings = alt.Scale(domain=["choices", "written"], range=[ink("c0"), ink("c1")])
-    colour, shape = alt.Color("reading:N", scale=readings, title=None), alt.Shape("reading:N", title=None)
-    offset = alt.YOffset("reading:N")
-    x = alt.X("mean:Q", axis=percent_axis("discrepancy to people's hierarchy"), scale=alt.Scale(zero=True))
+    readings = ["choices", "written"]
+    colour = alt.Color("reading:N", scale=alt.Scale(domain=readings, range=[ink("c0"), ink("c1")]), title=None)
+    shape = alt.Shape("reading:N", scale=alt.Scale(domain=readings, range=["circle", "square"]), title=None)
+    offset = alt.YOffset("reading:N", scale=alt.Scale(domain=readings))
+    # A t interval of a share may begin below 0; what lies there says nothing.
+    axis = percent_axis("discrepancy to people's hierarchy")
+    x = alt.X("mean:Q", axis=axis, scale=alt.Scale(domainMin=0))
     tips = [
         alt.Tooltip("station:N"), alt.Tooltip("reading:N"), alt.Tooltip("mean:Q", format=".1%"),
         alt.Tooltip("low:Q", title="95 % from", format=".1%"), alt.Tooltip("high:Q", title="95 % to", format=".1%"),
         alt.Tooltip("seeds:Q"),
     ]  # fmt: skip
-    line = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", y=y, yOffset=offset, color=colour)
+    line = base.mark_rule(strokeWidth=2, clip=True).encode(x="low:Q", x2="high:Q", y=y, yOffset=offset, color=colour)
     point = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=x, y=y, yOffset=offset, color=colour, shape=shape, tooltip=tips
     )
-    chart = (line + point).properties(width=width(rows, 620), height=alt.Step(16))
+    chart = (line + point).properties(width=width(rows, 620), height=30 * len(order))
     return finished(chart, ink, "Discrepancy to people's hierarchy by station, with 95 % intervals over seeds.")
 
 

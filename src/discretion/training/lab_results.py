@@ -19,7 +19,7 @@ from discretion.metrics.resampling import LEVEL
 READINGS = ("choices", "written", "validation")
 """Where a figure was measured: in a model's choices, in what it writes, in the choices that weights are chosen by."""
 
-CHOSEN = "DPO + discretion loss, chosen by validation"
+CHOSEN = "DPO + loss by validation"
 """The station that stands for the discretion loss: nobody chose it by what is reported."""
 
 _SLACK = 0.01  # accuracy on validation that a discretion loss may cost to be chosen
@@ -124,7 +124,7 @@ class Laboratory:
         accuracy = self.values(against, "accuracy", "validation")
         frames, rates = [self.frame], [self.rates]
         for kind in (*tried["kind"].unique(maintain_order=True), ""):
-            name = f"DPO + {kind}, weight by validation" if kind else CHOSEN
+            name = f"DPO + {kind} by validation" if kind else CHOSEN
             for seed in tried["seed"].unique(maintain_order=True):
                 here = (pl.col("seed") == seed) & (pl.col("kind").is_in([kind]) if kind else pl.lit(True))
                 part = tried.filter(here)
