@@ -25,7 +25,11 @@ def transfer(
         str | None,
         typer.Option(metavar="KIND:WEIGHT", help="Add a discretion loss: choice:1, supremacy:0.5, priority:1."),
     ] = None,
+    hierarchy: Annotated[
+        str, typer.Option(help="Whose hierarchy the loss holds DPO to: annotator, or reward.")
+    ] = "annotator",
     smoothing: Annotated[float, typer.Option(help="Share of preferences taken to be noise.")] = 0.0,
+    conflicts: Annotated[float, typer.Option(help="What a comparison in conflict weighs, beside 1.")] = 1.0,
     share: Annotated[float, typer.Option(help="Of the comparisons, to train on.")] = 0.8,
     cluster: Annotated[str, typer.Option(help="What is split and resampled as a whole: an attribute.")] = "prompt",
     epochs: Annotated[float, typer.Option(help="Times that a comparison is seen.")] = 1.0,
@@ -83,7 +87,7 @@ def transfer(
         design = Design(
             annotator_of(loaded, annotator), seeds, method, labels, fit,
             fit if policy_rate is None else replace(fit, learning_rate=policy_rate), beta, samples, new_tokens, kind,
-            weight, smoothing, share, cluster, answers, seed,
+            weight, smoothing, hierarchy, conflicts, share, cluster, answers, seed,
         )  # fmt: skip
         folder = out if out is not None else Path("transfer") / Path(study).resolve().name.split(".")[0]
         options = Options(key_variable=key_variable, device=device)

@@ -70,13 +70,13 @@ def test_the_truth_is_that_of_many_labels():
 def test_what_is_written_is_a_choice_over_what_was_written_before():
     rng = np.random.default_rng(3)
     truth = planted()[2]
-    prompts = LanguageWorld().prompts(1500, rng)
+    prompts = LanguageWorld().prompts(1000, rng)
     before, same = (LanguageWorld().responses(prompts, rng) for _ in range(2))
     served = LanguageWorld(rates=tuple(np.linspace(0.95, 0.5, P))).responses(prompts, rng)
     good = written_figures(prompts, served, before, PEOPLE, truth)
     none = written_figures(prompts, same, before, PEOPLE, truth)
     assert good["won"] > 0.6
-    assert none["won"] == pytest.approx(0.5, abs=0.03)
+    assert none["won"] == pytest.approx(0.5, abs=0.035)
     assert good["discrepancy"] < 0.2
     assert np.corrcoef(good["rates"], PEOPLE.priorities)[0, 1] > 0.95
     nothing = written_figures(prompts, before, before, PEOPLE, truth)
@@ -155,14 +155,14 @@ def results(effect: float, *, cost: float = 0.0, seeds: int = 5, noise: float = 
 def test_intervals_cover_the_mean_as_often_as_they_say():
     rng = np.random.default_rng(4)
     covered, naive = 0, 0
-    for _ in range(2000):
+    for _ in range(1000):
         values = rng.normal(0.3, 0.1, 5)
         mean, low, high, n = over_seeds([*values, math.nan])
         assert n == 5
         covered += low <= 0.3 <= high
         naive += abs(mean - 0.3) <= 1.96 * values.std() / math.sqrt(5)
-    assert covered / 2000 == pytest.approx(0.95, abs=0.015)
-    assert naive / 2000 < 0.9  # negative control: a normal interval around five values
+    assert covered / 1000 == pytest.approx(0.95, abs=0.02)
+    assert naive / 1000 < 0.9  # negative control: a normal interval around five values
     assert math.isnan(over_seeds([0.4])[1])
     assert over_seeds([])[3] == 0
 
@@ -204,6 +204,7 @@ def test_words_follow_intervals(lab: Laboratory, expected: str):
     assert "a policy (DPO) at" in sentences[0]
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_the_same_for_the_same_results(tmp_path: Path):
     lab = results(0.2)
     path = write(lab, tmp_path / "lab.html")

@@ -28,8 +28,9 @@ from tests.studies import votes_table, write_csv, write_study
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from discretion.training.design import Design, annotator_of, split_study  # noqa: E402
+from discretion.training.design import Design, annotator_of, conflict_weights, split_study  # noqa: E402
 from discretion.training.fitting import Fit  # noqa: E402
+from discretion.training.preferences import Preferences  # noqa: E402
 from discretion.training.transfer import Transfer, run_transfer  # noqa: E402
 from tests.judges import tiny  # noqa: E402
 
@@ -296,6 +297,12 @@ def test_online_on_the_reward_model_and_dpo_on_its_labels(place: Path) -> None:
     labelled = run(place, "labels", replace(short, labels="reward", discretion="supremacy"))
     assert (place / "labels" / "seed-0" / "reward" / "labels" / "scores.json").is_file()
     assert labelled.training[0].discretion_seconds_share > 0
+    held = run(place, "held", replace(short, hierarchy="reward", discretion="choice", conflict_weight=3.0))
+    assert (place / "held" / "seed-0" / "reward" / "labels" / "scores.json").is_file()
+    assert held.training[1].discretion_seconds_share > 0
+    for wrong in ({"hierarchy": "reward"}, {"conflict_weight": 0.0}, {"hierarchy": "nobody"}):
+        with pytest.raises(StudyError):
+            replace(short, **wrong)
     # The same settings in another experiment's folder, or others in this one.
     with pytest.raises(StudyError, match="has another discretion"):
         run(place, "labels", replace(short, labels="reward"))
@@ -361,3 +368,13 @@ def test_what_cannot_be_trained_on_is_refused(place: Path, tmp_path: Path) -> No
     for wrong, words in ((tmp_path / "empty", "no config.json"), (tmp_path / "absent", "no folder")):
         with pytest.raises(JudgeError, match=words):
             run_transfer(study, wrong, tmp_path / "out", DESIGN)
+
+
+def test_conflicts_weigh_what_was_asked() -> None:
+    votes = np.array([[1, -1], [1, 1], [0, 0], [1, -1]], np.int8)
+    made = Preferences(("p",) * 4, ("a",) * 4, ("b",) * 4, np.ones(4, np.int8), votes)
+    weights = conflict_weights(made, replace(DESIGN, conflict_weight=3.0))
+    assert weights is not None
+    assert weights.mean() == pytest.approx(1)
+    assert weights.tolist() == pytest.approx([1.5, 0.5, 0.5, 1.5])
+    assert conflict_weights(made, DESIGN) is None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from discretion.comparison import Comparisons
 from discretion.errors import DataError, EmptyError, ReadError, StudyError, shown
+from discretion.metrics.agreement import CONFLICT, states
 from discretion.metrics.priority import fit
 from discretion.metrics.supremacy import supremacy, wins
 from discretion.study import Study
@@ -63,9 +64,13 @@ class Design:
     samples, new_tokens : int
         Online: responses to a prompt, and tokens of one; also of the answers that a judge is shown.
     discretion : str
-        A kind of discretion loss, towards the annotator's hierarchy on the training comparisons; "" for none. Added to
-        the reward model, and to DPO.
+        A kind of discretion loss, towards a hierarchy on the training comparisons; "" for none. Added to the reward
+        model, and to DPO.
     discretion_weight, smoothing : float
+    hierarchy : str
+        One of `LABELS`: whose hierarchy DPO is held to by the loss, the annotator's or the reward model's.
+    conflict_weight : float
+        What a comparison in conflict weighs in both trainings, beside 1 for all others; their mean is made 1.
     share : float
         Of the comparisons, to train on; above 0 and below 1.
     cluster : str
@@ -93,13 +98,17 @@ class Design:
     discretion: str = ""
     discretion_weight: float = 1.0
     smoothing: float = 0.0
+    hierarchy: str = "annotator"
+    conflict_weight: float = 1.0
     share: float = 0.8
     cluster: str = "prompt"
     most_prompts: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("method", METHODS), ("labels", LABELS), ("discretion", ("", *KINDS))):
+        for name, known in (
+            ("method", METHODS), ("labels", LABELS), ("hierarchy", LABELS), ("discretion", ("", *KINDS))
+        ):  # fmt: skip
             if getattr(self, name) not in known:
                 given = shown(getattr(self, name))
                 raise StudyError(f"{name} is {given}. Expected one of {', '.join(k for k in known if k)}.")
@@ -108,6 +117,10 @@ class Design:
                 f"share is {self.share}, seeds {self.seeds}, the weight of the discretion loss "
                 f"{self.discretion_weight}. Expected a share between 0 and 1, a seed or more, and a positive weight."
             )
+        if not 0 < self.conflict_weight < np.inf:
+            raise StudyError(f"the weight of a conflict is {self.conflict_weight}. Expected a positive number.")
+        if self.hierarchy == "reward" and (self.method != "dpo" or not self.discretion):
+            raise StudyError("the reward model's hierarchy is for a discretion loss of dpo. Name one: choice:1.")
         if self.labels == "reward" and self.method != "dpo":
             raise StudyError(f"{self.method} asks the reward model itself: labels are for dpo.")
 
@@ -148,6 +161,21 @@ class Split:
             return None
         reference = self.supremacy if design.discretion == "supremacy" else self.priority
         return Discretion(reference, design.discretion, design.discretion_weight)
+
+    def loss_towards(self, design: Design, values: NDArray[np.int8]) -> Discretion:
+        """Return the discretion loss towards the hierarchy of other choices on what is trained on, int8 (n,)."""
+        W = wins(self.train_table.X, values)
+        reference = supremacy(W)[0] if design.discretion == "supremacy" else fit(W).logits
+        return Discretion(reference, design.discretion, design.discretion_weight)
+
+
+def conflict_weights(preferences: Preferences, design: Design) -> NDArray[np.float64] | None:
+    """Return what each comparison weighs, with mean 1; None where all weigh the same."""
+    if design.conflict_weight == 1:
+        return None
+    state, _, _ = states(preferences.votes)
+    weights = np.where(state == CONFLICT, design.conflict_weight, 1.0)
+    return np.asarray(weights / weights.mean())
 
 
 def annotator_of(study: Study, name: str | None = None) -> str:

@@ -28,6 +28,12 @@ _EQUAL = 0.02  # accuracy that a method may lose, at the end of its interval, an
 
 _TERMS = (
     (
+        f"{PLAIN}, {PLAIN} + kind weight",
+        "A policy by direct preference optimisation of people's choices; the same with a discretion loss of a kind "
+        "at a weight, towards the hierarchy that those choices tell. Where it says so, choices or hierarchy are the "
+        "reward model's.",
+    ),
+    (
         "Discrepancy",
         "The share of pairs of principles that are ranked the other way round than people planted to rank them: 0 is "
         "the same hierarchy, 50 % is chance (arXiv 2502.10441, definition of discretion discrepancy).",
@@ -120,8 +126,8 @@ def said(summary: pl.DataFrame) -> tuple[str, list[str], str]:
         change = best["mean"] / plain["mean"] - 1 if plain["mean"] > 0 else math.nan
         accuracy = at[CHOSEN, "choices", "accuracy"]
         equal = accuracy["difference_low"] >= -_EQUAL
-        surely = best["difference_high"] < 0
-        number = "–" if math.isnan(change) else f"{change:+.0%}".replace("-", "−").replace("%", " %")
+        surely = best["difference_high"] < 0  # the plain mean is above 0 then, and the change is defined
+        number = f"{change:+.0%}".replace("-", "−").replace("%", " %") if surely else "open"
         held = "at equal accuracy" if equal else "and it may cost accuracy"
         if surely:
             much = "at least halves" if change <= -0.5 else "lowers, but does not halve,"

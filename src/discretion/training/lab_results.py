@@ -126,7 +126,7 @@ class Laboratory:
         for kind in (*tried["kind"].unique(maintain_order=True), ""):
             name = f"DPO + {kind} by validation" if kind else CHOSEN
             for seed in tried["seed"].unique(maintain_order=True):
-                here = (pl.col("seed") == seed) & (pl.col("kind").is_in([kind]) if kind else pl.lit(True))
+                here = (pl.col("seed") == seed) & ((pl.col("kind") == kind) if kind else pl.lit(True))
                 part = tried.filter(here)
                 figures = part.filter(pl.col("reading") == "validation").pivot(
                     on="figure", index=["station", "weight"], values="value"

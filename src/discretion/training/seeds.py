@@ -11,7 +11,7 @@ from typing import Any
 
 from discretion.errors import ReadError, StudyError
 from discretion.table import Annotator
-from discretion.training.design import Design, Split
+from discretion.training.design import Design, Split, conflict_weights
 from discretion.training.fitting import Fitted
 from discretion.training.fitting import Report as Told
 from discretion.training.preferences import Preferences
@@ -81,7 +81,8 @@ def train_chain(
 
         return train_reward_model(
             base, parts.train, reward / "model", replace(design.reward_fit, seed=seed, device=device),
-            discretion=parts.loss(design), smoothing=design.smoothing, report=told("reward model"),
+            discretion=parts.loss(design), smoothing=design.smoothing, weights=conflict_weights(parts.train, design),
+            report=told("reward model"),
         )  # fmt: skip
 
     def policy_model() -> Fitted:
@@ -89,12 +90,18 @@ def train_chain(
         if design.method == "dpo":
             from discretion.training.policy_model import train_dpo
 
-            preferences = parts.train
-            if design.labels == "reward":
-                preferences = _labelled(reward, parts, device, scored("labels"))
+            preferences, loss = parts.train, parts.loss(design)
+            if "reward" in (design.labels, design.hierarchy):
+                chosen = _decided(reward, parts, device, scored("labels"))
+                if design.labels == "reward":
+                    table = replace(parts.train_table, annotators=(chosen,))
+                    preferences = Preferences.of(table, parts.train_texts, chosen.name)
+                if design.hierarchy == "reward":
+                    loss = parts.loss_towards(design, chosen.values)
             return train_dpo(
                 base, preferences, policy / "model", fit, beta=0.1 if design.beta is None else design.beta,
-                discretion=parts.loss(design), smoothing=design.smoothing, report=told("policy"),
+                discretion=loss, smoothing=design.smoothing, weights=conflict_weights(preferences, design),
+                report=told("policy"),
             )  # fmt: skip
         from discretion.training.online import train_online
 
@@ -137,10 +144,9 @@ def _trained(folder: Path, station: str, seed: int, train: Callable[[], Fitted])
     return record
 
 
-def _labelled(reward: Path, parts: Split, device: str, report: Callable[[float], None]) -> Preferences:
-    """Return the training comparisons as the reward model decides them; its ties are left out."""
+def _decided(reward: Path, parts: Split, device: str, report: Callable[[float], None]) -> Annotator:
+    """Return the reward model's choices on what is trained on."""
     place = reward / "labels"
     station_scores(place, reward / "model", "reward", parts.train_texts, device, report)
     own = annotators(place, parts.train_table.ids, "reward model")["reward"]
-    table = replace(parts.train_table, annotators=(Annotator(own.name, own.values),))
-    return Preferences.of(table, parts.train_texts, own.name)
+    return Annotator(own.name, own.values)
