@@ -33,7 +33,7 @@ class Watched:
         return True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # while it lives an event loop runs in this thread: no other test could start one
 def chromium() -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
