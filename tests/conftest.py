@@ -1,4 +1,4 @@
-"""What several tests share: the folder of the public data."""
+"""What several tests share: the folder of the public data, and that no test is timed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is not a fault, and every example writes its files anew into the folder that a fixture made.
+settings.register_profile(
+    "discretion",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("discretion")
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -102,7 +102,7 @@ def test_replicates_of_one_stage_do_not_depend_on_another():
 
 
 @given(tables())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @pytest.mark.slow
 def test_swapping_all_responses_leaves_every_figure_unchanged(table):
     one = audit(table, replicates=6, splits=3, threads=1)
@@ -289,7 +289,7 @@ def test_only_raters_are_audited_as_raters():
 
 @pytest.mark.slow
 @given(tables(most=8, principles=3))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_tiny_tables_are_audited_without_a_warning(table):
     found = audit(table, replicates=5, splits=3, threads=1)
     assert len(found.states) == 4

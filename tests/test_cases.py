@@ -51,7 +51,7 @@ def texts_audit(rows: list[tuple[str | None, str, str]], ids: list[str] | None =
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables())
 def test_the_cases_behind_every_count_are_those_counted(table: PreferenceTable) -> None:
     made = audit(table, **NONE)
@@ -225,7 +225,7 @@ def test_measures_lie_between_0_and_1(rich: Cases) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables(most=25), st.integers(0, 24))
 def test_similar_cases_are_the_nearest_by_cosine(table: PreferenceTable, at: int) -> None:
     cases = Cases(audit(table, **NONE))
@@ -254,7 +254,6 @@ def test_similar_among_many_are_those_of_a_full_sort() -> None:
     assert [r for r, _ in cases.similar(row)] == order.tolist()
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_the_pieces_of_a_difference_are_the_texts(first: str, second: str) -> None:
     apart = difference(first, second)

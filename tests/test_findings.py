@@ -149,7 +149,7 @@ def test_long_names_are_shortened() -> None:
 
 
 @given(tables())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @pytest.mark.slow
 def test_any_small_table_gives_whole_sentences_whichever_response_is_first(table: PreferenceTable) -> None:
     made = audit(table, **QUICK)
@@ -168,7 +168,7 @@ def test_any_small_table_gives_whole_sentences_whichever_response_is_first(table
 
 @pytest.mark.slow
 @given(tables(missing=False))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_at_most_so_many_and_always_the_first_ones(table: PreferenceTable) -> None:
     made = audit(table, **QUICK)
     every = findings(made, 9)

@@ -174,7 +174,7 @@ answers = st.none() | st.tuples(probability, probability, probability).map(lambd
 names = st.text(min_size=1, max_size=5).filter(lambda t: t.strip() and "\0" not in t)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), st.sampled_from([0.0, 0.5]), st.booleans())
 def test_the_published_form_loads_to_equal_votes(data: st.DataObject, minimum_mass: float, generic: bool) -> None:
     ids = data.draw(st.lists(names, min_size=1, max_size=4, unique=True))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.audit import audit
@@ -156,7 +156,7 @@ def test_hostile_texts_are_kept_as_they_are(tmp_path: Path, text: str) -> None:
 ANY_TEXT = st.text(st.characters(codec=None), max_size=90)  # halves of surrogate pairs too
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     reviewer=st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs"]), min_size=1, max_size=80) | ANY_TEXT,
     reason=st.text(min_size=1) | ANY_TEXT,
@@ -233,7 +233,7 @@ def test_a_line_written_by_hand_is_read(tmp_path: Path, good: bytes) -> None:
     assert (len(docket.rulings), docket.unreadable) == (1, 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary() | st.lists(st.sampled_from([line(), b"\n", b"{", b"\xff", b"\r", b"\0"])).map(b"".join))
 def test_no_bytes_raise(data: bytes) -> None:
     docket = docket_of(data)

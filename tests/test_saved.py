@@ -119,7 +119,7 @@ NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(table=tables(most=12, principles=3), data=st.data())
 def test_any_small_table_comes_back(table: PreferenceTable, data: st.DataObject, tmp_path_factory) -> None:
     odd = st.one_of(NAMES, st.sampled_from(['"', "'", "a\nb", "ü", "日本", "attribute x", "id", "annotator 0", "\x00"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.audit import audit
@@ -250,7 +250,7 @@ def test_what_a_wide_table_gets_wrong(tmp_path: Path) -> None:
         load_study(tmp_path)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(at=st.integers(0, len(TOML) - 1), put=st.sampled_from(["", "x", '"', "[", "=", "\n", "\0", "é", "3"]))
 def test_mutated_study_files_raise_only_our_errors(folder: Path, at: int, put: str) -> None:
     (folder / "study.toml").write_text(TOML[:at] + put + TOML[at + 1 :])

@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discretion.constitution import Constitution
@@ -177,7 +177,6 @@ def test_an_absent_column_is_named():
 
 
 @given(tables())
-@settings(deadline=None)
 def test_a_frame_and_back(table):
     frame = table.to_frame()
     again = PreferenceTable.from_frame(
@@ -194,7 +193,6 @@ def test_a_frame_and_back(table):
 
 
 @given(tables(), st.data())
-@settings(deadline=None)
 def test_a_subset_holds_its_rows(table, data):
     rows = np.array(data.draw(st.lists(st.integers(0, len(table) - 1), min_size=1, unique=True)))
     some = table.subset(rows)

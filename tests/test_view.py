@@ -35,7 +35,7 @@ def hard(X: np.ndarray, Y: np.ndarray, u: Units | None = None, **settings_) -> V
 
 
 @given(judged(annotators=2), st.integers(0, 999))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_replicate_is_the_figure_of_the_repeated_rows(table, seed):
     X, Y = table
     weights = bootstrap_weights(np.random.default_rng(seed), 3, len(X))
@@ -190,7 +190,7 @@ def test_threads_do_not_change_a_bit():
 
 
 @given(judged(annotators=2))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_certain_soft_votes_give_the_figures_of_hard_votes(table):
     X, Y = table
     plus, minus = np.where(X == 1, 1.0, 0.0), np.where(X == -1, 1.0, 0.0)

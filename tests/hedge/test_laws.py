@@ -141,7 +141,6 @@ def test_a_truncated_poisson_number_is_the_tilt_for_more_draws():
 
 
 @given(st.floats(0.01, 30), st.floats(0, 1))
-@settings(deadline=None)
 def test_random_numbers_are_mixtures_of_best_of_n(rate, u):
     n = np.arange(1, 200)
     best = BestOfN(n).density(u)
@@ -337,7 +336,7 @@ def test_the_score_is_the_slope_of_the_log_density_and_averages_to_zero(make, pa
 
 
 @given(st.floats(1, 1e4), st.floats(1.001, 10), st.floats(0, 0.9))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_mean_divergence_and_draws_rise_with_the_parameter(parameter, factor, atom):
     for make in (BestOfN, BestOfPoisson, TruncatedPoisson):
         low, high = (make(value, atom=atom) for value in (parameter, parameter * factor))
@@ -347,7 +346,7 @@ def test_mean_divergence_and_draws_rise_with_the_parameter(parameter, factor, at
 
 
 @given(st.integers(2, 60), st.floats(0, 200), st.floats(0.01, 50))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_soft_best_of_n_lies_between_plain_sampling_and_best_of_n(n, lam, more):
     law, sharper = SoftBestOfN(n, lam), SoftBestOfN(n, lam + more)
     for figure in ("mean", "kl"):
@@ -357,7 +356,7 @@ def test_soft_best_of_n_lies_between_plain_sampling_and_best_of_n(n, lam, more):
 
 
 @given(st.sampled_from(LAWS[1:]), st.floats(0.001, 0.5))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_tilt_costs_least_at_its_mean_and_ties_can_only_lower_the_divergence(law, atom):
     mean = float(law.mean())
     if mean > 0.5 + 1e-12:
@@ -498,7 +497,7 @@ def test_no_random_number_beats_the_best_fixed_one():
 
 
 @given(st.floats(0.5, 0.99999))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_parameter_for_a_mean_gives_that_mean(mean):
     for make in (BestOfN, BestOfPoisson, Tilt):
         assert make(parameter_for_mean(make, mean)).mean() == pytest.approx(mean, rel=1e-13)

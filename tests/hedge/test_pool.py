@@ -58,7 +58,7 @@ small = st.integers(1, 7).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(small, min_size=1, max_size=3))
 def test_estimators_equal_enumeration(prompts) -> None:
     kept = [(p[~np.isnan(p + g)], g[~np.isnan(p + g)]) for p, g in prompts]

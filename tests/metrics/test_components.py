@@ -68,7 +68,7 @@ def test_votes_and_normal_values_alike():
 
 
 @given(st.integers(0, 500), st.floats(0.3, 1.0))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_patterns_equal_counting_pair_by_pair(seed, keep):
     value, item, factors = world(seed, 6, keep=keep)
     if not len(value):
@@ -171,7 +171,7 @@ def test_units_hold_items_together():
 
 
 @given(st.integers(0, 300))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_turning_shifting_and_renaming_do_not_matter_and_scale_squares(seed):
     value, item, factors = world(seed, 40)
     found = components(value, item, factors)

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discretion.metrics.consensus import dawid_skene, fit_truth, majority
@@ -147,7 +147,6 @@ def test_copies_of_one_oracle_make_it_overconfident():
 
 
 @given(votes(3, 12, 2), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from(["oracle", "oracle and principle"]))
-@settings(deadline=None)
 def test_every_step_rises(v, prior, per):
     known = v != -128
     found = dawid_skene(v, known, per=per, prior=prior, iterations=60)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discretion.metrics.agreement import CONFLICT, CONSENSUS, INDIFFERENCE, UNJUDGED, states
@@ -107,7 +107,6 @@ def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], **t
 
 
 @given(judged(most=150), st.data())
-@settings(deadline=None)
 def test_equals_naive_loops_for_any_units(table, data):
     X, y = table
     units = units_of(data.draw(unit_codes(len(X))))
@@ -115,7 +114,6 @@ def test_equals_naive_loops_for_any_units(table, data):
 
 
 @given(judged(most=90))
-@settings(deadline=None)
 def test_equals_naive_loops_for_comparisons(table):
     X, y = table
     units = units_of(np.arange(len(X)), "comparison")
@@ -180,7 +178,6 @@ def test_large_units_are_cut_into_slices_without_a_seam():
 
 
 @given(judged(most=100), st.data())
-@settings(deadline=None)
 def test_planes_hold_each_vote_once(table, data):
     X, y = table
     codes = data.draw(unit_codes(len(X)))
@@ -210,7 +207,6 @@ def test_planes_hold_each_vote_once(table, data):
 
 
 @given(judged(most=60), st.data())
-@settings(deadline=None)
 def test_swapping_the_responses_exchanges_only_which_is_first(table, data):
     X, y = table
     units = units_of(data.draw(unit_codes(len(X))))
@@ -224,7 +220,6 @@ def test_swapping_the_responses_exchanges_only_which_is_first(table, data):
 
 
 @given(judged(most=60), st.data())
-@settings(deadline=None)
 def test_permuting_comparisons_permutes_units(table, data):
     X, y = table
     order = np.array(data.draw(st.permutations(range(len(X)))))
@@ -234,7 +229,6 @@ def test_permuting_comparisons_permutes_units(table, data):
 
 
 @given(judged(most=60), st.data())
-@settings(deadline=None)
 def test_permuting_principles_permutes_them(table, data):
     X, y = table
     order = np.array(data.draw(st.permutations(range(X.shape[1]))))
@@ -247,7 +241,6 @@ def test_permuting_principles_permutes_them(table, data):
 
 
 @given(judged(most=30), st.data())
-@settings(deadline=None)
 def test_integer_weights_equal_repeated_rows(table, data):
     X, y = table
     times = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(X), max_size=len(X))))
@@ -261,7 +254,6 @@ def test_integer_weights_equal_repeated_rows(table, data):
 
 
 @given(judged(most=40), st.data())
-@settings(deadline=None)
 def test_an_unanswered_vote_is_not_an_indifferent_one(table, data):
     X, y = table
     X = X.copy()
@@ -294,7 +286,6 @@ def test_an_unanswered_vote_is_not_an_indifferent_one(table, data):
 
 
 @given(judged(most=40), st.integers(1, 5))
-@settings(deadline=None)
 def test_rows_that_are_all_missing_change_nothing(table, extra):
     X, y = table
     gone = np.full((extra, X.shape[1]), MISSING, np.int8)
@@ -308,7 +299,6 @@ def test_rows_that_are_all_missing_change_nothing(table, extra):
 
 
 @given(judged(most=60))
-@settings(deadline=None)
 def test_states_share_out_the_judged_comparisons(table):
     X, y = table
     found = counted(X, y, units_of(np.zeros(len(X), int)))
@@ -346,7 +336,6 @@ def soft_counted(plus: np.ndarray, minus: np.ndarray, y: np.ndarray, units: Unit
 
 
 @given(judged(most=40), st.data())
-@settings(deadline=None)
 def test_certain_soft_votes_equal_hard_votes(table, data):
     X, y = table
     units = units_of(data.draw(unit_codes(len(X))))
@@ -381,7 +370,6 @@ def test_soft_counts_are_expectations_over_every_vote(p):
 
 
 @given(judged(most=40), st.integers(0, 1000))
-@settings(deadline=None)
 def test_zero_and_one_weights_equal_a_subset(table, seed):
     X, y = table
     keep = np.random.default_rng(seed).random(len(X)) < 0.5

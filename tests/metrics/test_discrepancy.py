@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discretion.metrics.discrepancy import discrepancy, distances, pair_orders
@@ -37,7 +37,6 @@ def test_equals_kendalls_tau_with_and_without_ties(seed, p, levels):
 
 
 @given(st.integers(0, 10_000), st.integers(2, 9))
-@settings(deadline=None)
 def test_fitted_rankings_equal_kendalls_tau(seed, p):
     W = np.random.default_rng(seed).integers(0, 5, (2, p, p)).astype(float) + 1
     one, other = fit(W[0]), fit(W[1])
@@ -53,7 +52,6 @@ def test_without_ties_it_is_the_share_of_discordant_pairs():
 
 
 @given(wins(), wins())
-@settings(deadline=None)
 def test_symmetric_zero_with_itself_and_one_with_its_reverse(V, W):
     p = min(len(V), len(W))
     one, other = fit(V[:p, :p]), fit(W[:p, :p])
@@ -69,7 +67,6 @@ def test_symmetric_zero_with_itself_and_one_with_its_reverse(V, W):
 
 
 @given(wins(), wins())
-@settings(deadline=None)
 def test_only_pairs_known_in_both_count(V, W):
     p = min(len(V), len(W))
     one, other = fit(V[:p, :p]), fit(W[:p, :p])
@@ -95,7 +92,6 @@ def test_only_pairs_known_in_both_count(V, W):
 
 
 @given(st.integers(0, 1000), st.data())
-@settings(deadline=None)
 def test_the_order_of_principles_does_not_matter(seed, data):
     W = np.random.default_rng(seed).integers(0, 3, (2, 6, 6)).astype(float)
     order = np.array(data.draw(st.permutations(range(6))))

@@ -72,7 +72,7 @@ def test_equals_evalica(seed, p):
 
 
 @given(st.integers(0, 2**32), st.integers(2, 12))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_is_stationary(seed, p):
     W = strongly_connected(np.random.default_rng(seed), p)
     fitted = fit(W)
@@ -82,7 +82,6 @@ def test_is_stationary(seed, p):
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
-@settings(deadline=None)
 @example(1, 10**6)
 @example(10**6, 1)
 def test_two_principles_have_a_closed_form(won, lost):
@@ -91,7 +90,6 @@ def test_two_principles_have_a_closed_form(won, lost):
 
 
 @given(wins(), st.data())
-@settings(deadline=None)
 def test_permuting_principles_permutes_the_ranking(W, data):
     order = np.array(data.draw(st.permutations(range(len(W)))))
     one, other = fit(W), fit(W[np.ix_(order, order)])
@@ -102,7 +100,6 @@ def test_permuting_principles_permutes_the_ranking(W, data):
 
 
 @given(wins())
-@settings(deadline=None)
 def test_turning_every_game_around_reverses_the_ranking(W):
     one, other = fit(W), fit(W.T)
     np.testing.assert_allclose(other.within, -one.within, atol=1e-9)
@@ -112,7 +109,6 @@ def test_turning_every_game_around_reverses_the_ranking(W):
 
 
 @given(wins(), st.sampled_from([0.5, 3.0, 1000.0]))
-@settings(deadline=None)
 def test_only_the_ratio_of_wins_counts(W, scale):
     one, other = fit(W), fit(scale * W)
     np.testing.assert_allclose(other.within, one.within, atol=1e-9)
@@ -121,7 +117,6 @@ def test_only_the_ratio_of_wins_counts(W, scale):
 
 
 @given(wins())
-@settings(deadline=None)
 def test_the_diagonal_is_ignored(W):
     np.testing.assert_array_equal(fit(W + 5 * np.eye(len(W))).within, fit(W).within)
 
@@ -275,7 +270,7 @@ def test_a_dominating_pair_stands_above_a_dominated_pair():
 
 
 @given(wins())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_numbers_are_finite_exactly_inside_strong_components(W):
     fitted = fit(W)
     assert fitted.converged
@@ -303,7 +298,6 @@ def test_numbers_are_finite_exactly_inside_strong_components(W):
 
 
 @given(wins())
-@settings(deadline=None)
 def test_orders_are_consistent(W):
     fitted = fit(W)
     np.testing.assert_array_equal(fitted.order, -fitted.order.T)
@@ -383,7 +377,6 @@ def test_pseudocounts_are_games_added_by_hand():
 
 
 @given(wins())
-@settings(deadline=None)
 def test_a_prior_leaves_no_infinity(W):
     for prior in (Prior("gaussian", 2.0), Prior("pseudocount", 0.1)):
         fitted = fit(W, prior=prior)
@@ -394,7 +387,7 @@ def test_a_prior_leaves_no_infinity(W):
 
 
 @given(st.integers(0, 1000))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_weak_priors_approach_maximum_likelihood(seed):
     W = strongly_connected(np.random.default_rng(seed), 5) + 1
     plain = fit(W).logits
@@ -449,7 +442,7 @@ def test_a_batch_equals_its_members():
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.1, 1.0, 10.0, 100.0]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_where_the_iteration_begins_does_not_matter(seed, width):
     rng = np.random.default_rng(seed)
     W = strongly_connected(rng, 6)
@@ -459,7 +452,6 @@ def test_where_the_iteration_begins_does_not_matter(seed, width):
 
 
 @given(wins())
-@settings(deadline=None)
 def test_a_start_with_infinities_does_not_matter(W):
     plain = fit(W)
     again = fit(W, start=plain.logits)
@@ -474,7 +466,6 @@ def test_an_empty_batch_is_empty():
 
 
 @given(wins())
-@settings(deadline=None)
 def test_the_ranking_follows_from_the_supremacies_and_their_counts(W):
     share, n = supremacy(W)
     np.testing.assert_allclose(fit(np.nan_to_num(share) * n).within, fit(W).within, atol=1e-9)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from discretion.metrics.resampling import (
@@ -107,7 +107,6 @@ def test_halves_and_coins_favour_no_unit():
 
 
 @given(st.integers(1, 400), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
-@settings(deadline=None)
 def test_share_interval_is_wilsons(n, data, level):
     part = data.draw(st.integers(0, n))
     se, low, high = share_interval(np.array([part]), np.array([n]), level=level)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.errors import ColumnError, DiscretionError, EmptyError, IdError, ReadError, VoteError
@@ -141,7 +141,7 @@ PLACES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(path=PLACES, value=LEAF)
 def test_mutated_files_raise_only_our_errors(tmp_path: Path, path: str, value: Any) -> None:
     try:

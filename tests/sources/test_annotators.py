@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.errors import ColumnError, DiscretionError, IdError, StudyError, VoteError
@@ -200,7 +200,7 @@ COLUMNS = [
 ]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(
     header=st.permutations([*COLUMNS, "n_tokens_first", "n_tokens_second"]),
     width=st.integers(1, 12),
@@ -221,7 +221,7 @@ def test_arbitrary_cells_raise_only_our_errors(
 NUMBER = st.floats(-1e300, 1e300)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(pairs=st.lists(st.tuples(NUMBER, NUMBER), min_size=3, max_size=3))
 @pytest.mark.parametrize("names", [("reward_a", "reward_b"), ("logp_first", "logp_second")])
 def test_swapped_files_give_negated_votes(

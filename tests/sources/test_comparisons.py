@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.errors import ColumnError, DiscretionError, IdError, VoteError
@@ -181,7 +181,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(rows=st.lists(st.dictionaries(NAMES, CELL), min_size=1, max_size=4))
 def test_arbitrary_rows_raise_only_our_errors(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     try:
@@ -191,7 +191,7 @@ def test_arbitrary_rows_raise_only_our_errors(tmp_path: Path, rows: list[dict[st
     assert len(loaded.comparisons) == len(rows)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(pairs=st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=4))
 def test_swapping_the_columns_swaps_the_responses(tmp_path: Path, pairs: list[tuple[str, str]]) -> None:
     one = load(tmp_path, [{"response_a": a, "response_b": b} for a, b in pairs])

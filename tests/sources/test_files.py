@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.errors import ColumnError, DiscretionError, EmptyError, ExtraError, ReadError
@@ -255,7 +255,7 @@ JSON = st.recursive(
     | st.dictionaries(st.text(max_size=3), s, max_size=3), max_leaves=6,
 )  # fmt: skip
 SUFFIX = st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".parquet", ".csv.gz", ".jsonl.gz"])
-quick = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=120)
 
 
 def only_our_errors(path: Path) -> None:

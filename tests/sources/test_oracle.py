@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.constitution import Constitution, load_constitution
@@ -141,7 +141,7 @@ def test_typed_parquet_gives_the_same_as_csv(tmp_path: Path) -> None:
 CELLS = st.sampled_from(["0", "1", "kind", "0.5", "nan", "", "-1", "0,1", "x", "1e999", "first", "2.0"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     header=st.permutations(["id", "principle", "order", "prob_A", "prob_B", "prob_NA", "value", "kind"]),
     width=st.integers(1, 8),
@@ -161,7 +161,7 @@ def test_arbitrary_cells_raise_only_our_errors(
 SHARE = st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)).filter(lambda p: 0 < sum(p) < math.inf)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(asked=st.lists(SHARE, min_size=6, max_size=6))
 def test_swapping_the_orders_negates_the_votes(tmp_path: Path, asked: list[tuple[float, float, float]]) -> None:
     rows = [

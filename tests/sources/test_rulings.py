@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.audit import audit
@@ -138,7 +138,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
             load(tmp_path / FILE, **format)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     rulings=st.lists(
         st.tuples(st.sampled_from(IDS.to_list()), st.sampled_from(["Ann", "Bob", "Eve"]), st.sampled_from(RULINGS)),
@@ -165,7 +165,7 @@ def test_votes_are_the_sign_of_the_latest_of_each(tmp_path: Path, rulings: list[
                 assert found[f"court/{who}"][k] == stand.get((case, who), MISSING)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(data=st.binary(max_size=60) | st.lists(st.sampled_from([line(case="c1"), b"\n", b"{}", b"\xff"])).map(b"".join))
 def test_arbitrary_bytes_raise_only_our_errors(tmp_path: Path, data: bytes) -> None:
     (tmp_path / FILE).write_bytes(data)

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 from discretion.training.hierarchy import priorities, soft_arbitrariness, soft_kendall, soft_supremacy  # noqa: E402
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(judged(principles=6))
 def test_hard_choices_give_the_metrics(case: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = case

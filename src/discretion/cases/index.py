@@ -218,7 +218,7 @@ class Cases:
 
     def attributes_of(self, row: int) -> dict[str, str]:
         """Return the attributes of a case that can be filtered by, those that it has."""
-        return {name: value for name, value in self._as_text.row(row, named=True).items() if value is not None}
+        return {s.name: s[row] for s in self._as_text.get_columns() if s[row] is not None}
 
     @cached_property
     def ratings(self) -> tuple[Rows, Int8]:
