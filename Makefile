@@ -6,9 +6,11 @@ STUDY  ?= examples/assistant
 SEEDS  ?= 5
 SHARED ?= $(abspath $(or $(DISCRETION_SHARED),../shared))
 export DISCRETION_SHARED := $(SHARED)
+# Two tests run side by side: neither shall take all cores.
+ALONE  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 POLARS_MAX_THREADS=1
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: audit test check format benchmarks reproduce lab clean help
+.PHONY: audit test coverage check format benchmarks reproduce lab clean help
 
 help:        ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -17,13 +19,16 @@ audit: $(VENV)/core.ready  ## set up, audit the bundled example, write its repor
 	@$(BIN)/discretion audit $(STUDY) --report --cases 40
 
 test: $(VENV)/dev.ready  ## set up and run every test
-	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	@$(ALONE) $(BIN)/python -m pytest -n 2
+
+coverage: $(VENV)/dev.ready  ## every test, and the lines that none of them reaches (half as long again)
+	@$(ALONE) $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
 check: $(VENV)/dev.ready  ## style, types and the fast tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -n 2 -q -m "not slow"
+	@$(ALONE) $(BIN)/python -m pytest -n 2 -q -m "not slow"
 
 format: $(VENV)/dev.ready  ## put the code into its form
 	@$(BIN)/ruff check --fix .
