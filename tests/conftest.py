@@ -1,4 +1,4 @@
-"""What several tests share: the folder of the public data, and that no test is timed."""
+"""What tests share: the folder of the public data, that nothing is timed, and what `make check` leaves alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,20 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.load_profile("discretion")
+settings.register_profile("quick", settings.get_profile("discretion"), max_examples=15)
+
+# Only slow tests, and imports that take seconds: `make check` leaves the files alone.
+_HEAVY = {"browser", "viewer", "test_local.py", "test_scores.py", "test_inspect.py", "test_foreign_server.py"}
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "discretion")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name in _HEAVY and config.option.markexpr == "not slow" else None
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,7 @@ def test_planted_communities_are_told_apart_and_found_unasked() -> None:
     assert set(found.members.columns) == {"rater", "community", "group", "chance"}
 
 
+@pytest.mark.slow
 def test_who_differs_in_nothing_is_not_told_apart() -> None:
     small = []
     for seed in range(12):

@@ -58,6 +58,7 @@ def with_texts(
     return audit(t, **QUIET, comparisons=Comparisons(frame))
 
 
+@pytest.mark.slow
 def test_a_sound_study_has_no_symptom() -> None:
     for seed in range(6):
         found = diagnose(audit(table(seed), **QUIET))

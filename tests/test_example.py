@@ -72,6 +72,7 @@ def habit(audit: discretion.Audit, who: str, word: str) -> dict:
     return rows.row(0, named=True)
 
 
+@pytest.mark.slow
 def test_the_reward_model_is_arbitrary_and_likes_length(audit: discretion.Audit) -> None:
     rates = arbitrariness(audit)
     assert max(rates, key=rates.get) == "reward_model"
@@ -79,6 +80,7 @@ def test_the_reward_model_is_arbitrary_and_likes_length(audit: discretion.Audit)
     assert habit(audit, "panel", "long")["estimate"] < 0.8
 
 
+@pytest.mark.slow
 def test_the_judge_goes_by_position(audit: discretion.Audit) -> None:
     first, second = (habit(audit, "judge", f"{side} shown")["estimate"] for side in ("first", "second"))
     assert first > 0.05

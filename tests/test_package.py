@@ -175,6 +175,7 @@ def test_every_public_name_is_there() -> None:
 
 
 @pytest.mark.parametrize("first", ["audit", "diff", "influence", "saved", "cli", "reproduce", "terminal_results"])
+@pytest.mark.slow
 def test_functions_stay_functions_whatever_is_imported_first(first: str) -> None:
     code = (
         f"import discretion.{first}\nimport discretion\n"
@@ -223,6 +224,7 @@ def test_versions_agree() -> None:
     assert PROJECT["version"] == discretion.__version__
 
 
+@pytest.mark.slow
 def test_everything_public_is_documented() -> None:
     bare = []
     for info in pkgutil.walk_packages(discretion.__path__, "discretion."):

@@ -74,6 +74,7 @@ def test_what_is_needed_is_also_what_it_costs() -> None:
     assert np.isnan(once["cost"])
 
 
+@pytest.mark.slow
 def test_harder_questions_need_more() -> None:
     def needed(question: str, goals: Goals, **assumed: float) -> float:
         return row(plan_study(Assumptions(**assumed), goals), question)["needed"]
@@ -286,6 +287,7 @@ def test_a_pilot_with_a_rate_of_0_cannot_be_planned_with() -> None:
         plan_study(pilot(), arbitrarines=0.1)
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_words_and_in_json(tmp_path: Path) -> None:
     found = run("--price", 1.5, "--discrepancy", 0.1, "--questions", 4)
     assert found.exit_code == 0, found.output

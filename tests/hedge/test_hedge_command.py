@@ -18,7 +18,6 @@ from discretion.sources.pools import load_pool
 from discretion.sources.prompts import load_prompts
 
 from ..judges.server import Server, completion, serving
-from ..judges.tiny import save
 from ..studies import command
 
 HOSTILE = "<script>window.hacked = 1</script>\u202e"
@@ -153,6 +152,8 @@ def test_a_pool_that_was_interrupted_is_gone_on_with(tmp_path: Path) -> None:
 def test_pools_are_sampled_from_an_endpoint_and_from_a_model(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"id": f"p{k}", "prompt": f"question {k}"}) + "\n" for k in range(4)))
+    from ..judges.tiny import save  # torch takes seconds to import
+
     reward, policy = save(tmp_path / "reward", score=True), save(tmp_path / "policy")
     seen: list[dict] = []
     fault = lambda number, body: {"status": 500} if number == 3 else None  # noqa: E731

@@ -36,6 +36,7 @@ def shares(x: np.ndarray, **settings: object) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("p", [0.1, 0.35, 0.5])
+@pytest.mark.slow
 def test_of_all_sequences_of_ten_few_ever_miss(p: float) -> None:
     missed, missed_pointwise = 0.0, 0.0
     for outcome in product((0.0, 1.0), repeat=10):

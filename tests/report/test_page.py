@@ -99,6 +99,7 @@ def test_the_same_audit_gives_the_same_page(example: Audit) -> None:
     assert page(example, cases=4) == page(example, cases=4)
 
 
+@pytest.mark.slow
 def test_it_says_what_was_found_and_how(example: Audit) -> None:
     text = " ".join(" ".join(Tags(page(example)).text).split())
     assert example.name in text
@@ -161,6 +162,7 @@ def test_the_links_of_a_table_find_what_its_cells_count(example: Audit) -> None:
     assert checked > 500
 
 
+@pytest.mark.slow
 def test_what_the_script_draws_is_what_was_audited(example: Audit) -> None:
     payload = payload_of(page(example))
     assert set(payload["figures"]) == {
@@ -175,6 +177,7 @@ def test_what_the_script_draws_is_what_was_audited(example: Audit) -> None:
     assert len(payload["data"]["priority"][""]["columns"]["rank"]) == 8 * 10
 
 
+@pytest.mark.slow
 def test_who_decides_leads_to_the_cases_that_are_counted(example: Audit) -> None:
     data = payload_of(page(example))["data"]
     cases = Cases(example)
@@ -198,6 +201,7 @@ def _all(columns: dict, name: str) -> list:
     return value if isinstance(value, list) else [value] * len(columns["annotator"])
 
 
+@pytest.mark.slow
 def test_symptoms_stand_in_the_page_with_what_to_do(example: Audit) -> None:
     text = " ".join("".join(Tags(page(example)).text).split())
     symptoms = diagnose(example, seed=example.settings.seed).symptoms
@@ -221,6 +225,7 @@ def test_embedded_cases_are_the_most_informative(example: Audit) -> None:
     assert 'data-case="' not in page(example)
 
 
+@pytest.mark.slow
 def test_nothing_that_the_data_say_becomes_code() -> None:
     html = page(hostile_audit(), cases=60)
     tags = Tags(html)
@@ -319,5 +324,6 @@ def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     assert command("report", tmp_path / "nowhere").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_table_of_votes_alone_has_one_too() -> None:
     assert "saved without texts" in " ".join(Tags(page(audit(votes_table(30), replicates=5), cases=2)).text)
