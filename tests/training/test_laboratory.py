@@ -126,9 +126,10 @@ def test_every_station_has_a_name_and_a_file_of_its_own():
 
 
 def results(effect: float, *, cost: float = 0.0, seeds: int = 5, noise: float = 0.02) -> Laboratory:
-    """Figures of a plain policy at a discrepancy of 0.3, of two weights of a loss, and of baselines without effect.
+    """Figures of a plain policy at a discrepancy of 0.3, of three weights of a loss, and of a baseline without effect.
 
-    The weight 1 has `effect` and `cost`; the weight 9 has all effect there can be, at a cost of 0.2 in accuracy.
+    The weight 1 has `effect` and `cost`, the weight 0.1 a third of the effect at the same cost; the weight 9 has all
+    effect there can be, at a cost of 0.2 in accuracy.
     """
     rng = np.random.default_rng(seeds)
     found = {}
@@ -136,12 +137,14 @@ def results(effect: float, *, cost: float = 0.0, seeds: int = 5, noise: float = 
         common = rng.normal(0, 0.05)
         for name, kind, weight, down, loss in (
             ("people", "", 0.0, 0.3, 0.0), ("reward model", "", 0.0, 0.1, 0.0), (PLAIN, "", 0.0, 0.0, 0.0),
-            ("DPO + choice 1", "choice", 1.0, effect, cost), ("DPO + choice 9", "choice", 9.0, 0.3, 0.2),
+            ("DPO + choice 0.1", "choice", 0.1, effect / 3, cost), ("DPO + choice 1", "choice", 1.0, effect, cost),
+            ("DPO + choice 9", "choice", 9.0, 0.3, 0.2),
             ("more data", "", 0.0, 0.0, 0.0),
         ):  # fmt: skip
             model = {"people": "people", "reward model": "reward"}.get(name, "policy")
             figures = {
-                "accuracy": 0.7 + common - loss + rng.normal(0, noise / 10), "arbitrariness": 0.1, "divergence": 0.1,
+                "accuracy": 0.7 + common - loss + rng.normal(0, noise / 10), "arbitrariness": 0.1,
+                "divergence": 0.1 - down / 10,
                 "discrepancy": float(np.clip(0.3 + common - down + rng.normal(0, noise), 0, 1)), "pairs": 28.0,
             }  # fmt: skip
             about = {"station": name, "model": model, "kind": kind, "weight": weight, "hierarchy": "people"}

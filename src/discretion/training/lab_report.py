@@ -57,8 +57,8 @@ _TERMS = (
     ),
     (
         CHOSEN,
-        "In each seed the kind and weight with the least discrepancy on other comparisons, to the hierarchy that the "
-        "labels trained on tell, among those that cost no more than one hundredth of accuracy there.",
+        "In each seed the kind and weight whose supremacy diverges least, on other comparisons, from that of the "
+        "labels trained on, among those that cost no more than one hundredth of accuracy there.",
     ),
 )
 

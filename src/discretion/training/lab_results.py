@@ -115,8 +115,9 @@ class Laboratory:
         """Return the results with stations whose loss was chosen by validation, in each seed: `CHOSEN`, and by kind.
 
         Of the policies with a discretion loss of people's hierarchy that cost no more than a hundredth of the
-        accuracy of `against` on validation, the one with the least discrepancy to the labels' hierarchy there, and of
-        equals the least weight. A seed without one is left out.
+        accuracy of `against` on validation, the one whose supremacy diverges least from that of the labels there, and
+        of equals the least weight. (Divergence has a rate for every pair of principles; discrepancy counts pairs in the
+        wrong order, so few that chance would choose.) A seed without one is left out.
         """
         tried = self.frame.filter(
             (pl.col("kind") != "") & (pl.col("model") == "policy") & (pl.col("hierarchy") == "people")
@@ -133,10 +134,10 @@ class Laboratory:
                 )
                 if figures.is_empty() or seed not in accuracy:
                     continue
-                fair = figures.filter(pl.col("accuracy") >= accuracy[seed] - _SLACK).drop_nans("discrepancy")
+                fair = figures.filter(pl.col("accuracy") >= accuracy[seed] - _SLACK).drop_nans("divergence")
                 if fair.is_empty():
                     continue
-                best = fair.sort("discrepancy", "weight", maintain_order=True)["station"][0]
+                best = fair.sort("divergence", "weight", maintain_order=True)["station"][0]
                 as_chosen = pl.lit(name).alias("station")
                 frames.append(part.filter(pl.col("station") == best).with_columns(as_chosen))
                 of_best = (pl.col("station") == best) & (pl.col("seed") == seed)
