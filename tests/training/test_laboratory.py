@@ -195,7 +195,9 @@ def test_a_weight_that_costs_accuracy_is_not_chosen():
     ("lab", "expected"),
     [
         (results(0.22), "at least halves"),
+        (results(0.15, noise=0.05), "halves, or nearly,"),
         (results(0.1), "does not halve"),
+        (results(0.11, noise=0.06), "lowers the policy's discrepancy"),
         (results(0.0, noise=0.1), "is not shown"),
         (results(0.2, cost=0.1), "each cost accuracy"),
         (results(0.2, seeds=1), "is not shown"),

@@ -130,7 +130,13 @@ def said(summary: pl.DataFrame) -> tuple[str, list[str], str]:
         number = f"{change:+.0%}".replace("-", "−").replace("%", " %") if surely else "open"
         held = "at equal accuracy" if equal else "and it may cost accuracy"
         if surely:
-            much = "at least halves" if change <= -0.5 else "lowers, but does not halve,"
+            half = -plain["mean"] / 2
+            if best["difference_high"] <= half:
+                much = "at least halves"
+            elif best["difference_low"] > half:
+                much = "lowers, but does not halve,"
+            else:
+                much = "halves, or nearly," if change <= -0.45 else "lowers"  # the interval holds half, and less
             headline = f"A discretion loss {much} the policy's discrepancy, {held}."
         else:
             headline = "That a discretion loss lowers the policy's discrepancy is not shown."

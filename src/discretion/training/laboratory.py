@@ -89,7 +89,7 @@ class Settings:
     )
     beta: float = 0.1
     weights: Mapping[str, tuple[float, ...]] = field(
-        default_factory=lambda: {"supremacy": (0.3, 1.0), "priority": (0.1, 0.3), "choice": (1.0, 3.0)}
+        default_factory=lambda: {"supremacy": (0.3, 1.0), "priority": (0.1, 0.3), "choice": (1.0, 3.0, 10.0)}
     )
     conflict_weight: float = 3.0
     smoothing: float = 0.1
