@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 from discretion.errors import EmptyError, ReadError
+from discretion.saved import load
 from discretion.sources.arena import load_arena
 from discretion.sources.converted import Converted
 from discretion.sources.prism import load_prism
 from discretion.study import load_questions, load_study
 
+from ..judges.server import Server, completion, serving
 from ..studies import command
 
 HOSTILE = "<script>alert(1)</script>\u202e"
@@ -36,8 +38,10 @@ def prism(folder: Path) -> Path:
             for k in range(models)
         ]  # fmt: skip
     lines(folder / "utterances.jsonl", rows[::-1])
-    where = {"special_region": "Asia", "birth_country": "x"}
-    lines(folder / "survey.jsonl", [{"user_id": "u1", "age": "25-34", "gender": "Female", "location": where}])
+    where = {"special_region": "Asia", "reside_country": "x", "reside_countryISO": "XXX", "same_birth": True}
+    faith = {"self_described": "my own words", "categorised": "None", "simplified": "No affiliation"}
+    person = {"user_id": "u1", "age": "25-34", "gender": "Female", "location": where, "religion": faith}
+    lines(folder / "survey.jsonl", [person])
     lines(folder / "conversations.jsonl", [{"conversation_id": "c1", "conversation_type": "values guided"}])
     return folder
 
@@ -51,23 +55,57 @@ def test_prism_is_a_comparison_for_each_answer_that_was_not_chosen(tmp_path: Pat
     assert [m["role"] for m in later["prompt"]] == ["user", "assistant", "user"]
     assert later["prompt"][1]["content"] == "say 02"  # what was chosen before
     assert (later["conversation_type"], later["turn"], later["model_a"]) == ("values guided", 1, "m0")
-    who = {"age": "25-34", "gender": "Female", "location.special_region": "Asia"}
+    who = {
+        "gender": "Female", "age": "25-34", "religion.simplified": "No affiliation", "location.special_region": "Asia",
+        "location.reside_country": "x", "location.same_birth": "True", "religion.categorised": "None",
+    }  # fmt: skip
     assert found.votes[0] == {"comparison_id": "ut00-ut02", "rater": "u1", "value": -1, **who}
+    assert found.cluster == "conversation_id"
+
+
+def test_the_type_of_a_conversation_stands_with_its_utterances_too(tmp_path: Path) -> None:
+    folder = prism(tmp_path / "prism")
+    (folder / "conversations.jsonl").unlink()
+    rows = [json.loads(line) for line in (folder / "utterances.jsonl").read_text().splitlines()]
+    lines(folder / "utterances.jsonl", [{**row, "conversation_type": "unguided"} for row in rows])
+    assert {c["conversation_type"] for c in load_prism(folder).comparisons} == {"unguided"}
 
 
 def test_what_was_converted_is_a_study(tmp_path: Path) -> None:
     done = command("convert", prism(tmp_path / "prism"), tmp_path / "study", "--format", "prism", "--json")
     assert json.loads(done.stdout)["comparisons"] == 4
-    study = tmp_path / "study"
-    comparisons, constitution = load_questions(study)
-    assert constitution is None
+    folder = tmp_path / "study"
+    with pytest.raises(ReadError, match=r"constitution\.txt"):
+        load_questions(folder)
+    (folder / "constitution.txt").write_text("Be helpful.\n")
+    comparisons, _ = load_questions(folder)
     assert comparisons.frame["first"].to_list()[0] == "say 00"
     assert HOSTILE in comparisons.frame["prompt"].to_list()[0]
-    (study / "constitution.txt").write_text("Be helpful.\n")
-    (study / "oracle.csv").write_text("comparison_id,principle,value\nut00-ut02,Be helpful.,1\n")
-    table = load_study(study, cluster="conversation_id").table
-    assert {"people", "people: age 25-34", "people/u1"} <= set(table.annotator_names)
-    assert table.annotator("people").values.tolist() == [-1, -1, 1, 1]
+    (folder / "oracle.csv").write_text("comparison_id,principle,value\nut00-ut02,Be helpful.,1\n")
+    study = load_study(folder)
+    assert study.cluster == "conversation_id"
+    assert study.settings["reference"] == "people"
+    assert set(study.table.annotator_names) == {"people", "people/u1"}  # one rater is no group
+    assert study.table.annotator("people").values.tolist() == [-1, -1, 1, 1]
+    mine = folder / "study.toml"
+    mine.write_text(mine.read_text() + "replicates = 7\n")
+    load_prism(tmp_path / "prism").write(folder)
+    assert "replicates = 7" in mine.read_text()
+
+
+@pytest.mark.slow
+def test_prism_is_converted_judged_and_audited_by_conversation(tmp_path: Path) -> None:
+    command("convert", prism(tmp_path / "prism"), tmp_path / "study", "--format", "prism")
+    (tmp_path / "study" / "constitution.txt").write_text("Be helpful.\nAvoid harm.\n")
+    with serving(Server(answer=lambda body: completion(body, p=(0.9, 0.05, 0.05)))) as server:
+        asked = ("--oracle", f"chat:tiny@{server.url}", "--key-variable", "TEST_KEY")
+        done = command("judge", tmp_path / "study", *asked, env={"TEST_KEY": "k"})
+    assert done.returncode == 0, done.stderr
+    done = command("audit", tmp_path / "study", "--out", tmp_path / "audit", "--replicates", 20)
+    assert done.returncode == 0, done.stderr
+    settings = load(tmp_path / "audit").settings
+    assert (settings.cluster, settings.unit, settings.units) == ("conversation_id", "cluster", 1)
+    assert settings.reference == "people"
 
 
 def battle(name: str, winner: str, **more) -> dict:

@@ -105,6 +105,9 @@ def test_what_was_converted_is_a_study(tmp_path: Path) -> None:
     assert text.startswith("USER: ")
     assert text.endswith(f'Final response: answer, "{first["item_a"]}"')
     assert {"raters: rater_gender Man", "raters/0"} <= set(study.table.annotator_names)
+    assert "raters: rater_age gen z" not in study.table.annotator_names  # all of them are
+    assert study.table.annotator("raters/0").about["rater_age"] == "gen z"
+    assert study.cluster is None  # each conversation is in one pair
     times = study.table.annotator("raters/0").times
     assert times is not None
     assert not np.isnan(times).any()

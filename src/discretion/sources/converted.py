@@ -1,6 +1,7 @@
 """Public layouts that are no comparisons yet, made into a study's folder: comparisons.jsonl and annotators/.
 
-The folder lacks a constitution and an oracle, which say whose principles are asked about: `judge` fills them in.
+The folder lacks a constitution and an oracle, which say whose principles are asked about: `judge` fills them in. Where
+comparisons come in clusters, a study.toml says by what, and names every file, as a study with one is read by it alone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Converted:
         Of the annotator's file.
     more : mapping
         Further such files by name, of votes that are no rater's (models').
+    cluster : str or None
+        The attribute whose values are clusters of comparisons, to be resampled as wholes.
     """
 
     comparisons: Sequence[Mapping[str, Any]]
@@ -40,9 +43,12 @@ class Converted:
     left_out: Mapping[str, int]
     name: str = "raters"
     more: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    cluster: str | None = None
 
     def write(self, folder: str | Path) -> Path:
         """Write the folder.
+
+        A study.toml that stands there already is left as it is: somebody may have added to it.
 
         Raises
         ------
@@ -60,4 +66,19 @@ class Converted:
             if votes:
                 frame = pl.DataFrame(list(votes), infer_schema_length=None)
                 write_whole(folder / "annotators" / f"{name}.csv", frame.write_csv, DataError)
+        described = folder / "study.toml"
+        if self.cluster is not None and not described.exists():
+            text = self._described(self.cluster)
+            write_whole(described, lambda part: part.write_text(text, "utf-8"), DataError)
         return folder
+
+    def _described(self, cluster: str) -> str:
+        there = [name for name, votes in {self.name: self.votes, **self.more}.items() if votes]
+        named = "".join(f"{json.dumps(name)} = {{ path = {json.dumps(f'annotators/{name}.csv')} }}\n" for name in there)
+        reference = f"reference = {json.dumps(self.name)}\n" if self.votes else ""
+        return (
+            '[comparisons]\npath = "comparisons.jsonl"\n\n'
+            '[constitution]  # yours to write, a principle a line\npath = "constitution.txt"\n\n'
+            '[oracle]  # made by: discretion judge FOLDER --oracle chat:MODEL\npath = "oracle.csv"\n\n'
+            f"[annotators]\n{named}\n[settings]\ncluster = {json.dumps(cluster)}\n{reference}"
+        )

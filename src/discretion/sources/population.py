@@ -13,6 +13,8 @@ from discretion.sources.files import decoded, read_bytes, read_frame, suffix_of
 def read_population(path: str | Path) -> dict[str, dict[str, float]]:
     """Read {attribute: {value: share}} from JSON, or the columns attribute, value and share of a table.
 
+    Shares stand as they are: whether they are parts of 1 or of 100 is for who uses them to see.
+
     Raises
     ------
     ReadError

@@ -27,10 +27,17 @@ _KINDS = (
     ("turn", int, "a whole number."),
 )
 _OF_RATERS = (
-    "age", "gender", "education", "employment_status", "marital_status", "english_proficiency", "lm_familiarity",
-    "study_locale",
+    "gender", "age", "ethnicity.simplified", "religion.simplified", "location.special_region", "location.reside_region",
+    "location.reside_country", "education", "employment_status", "marital_status", "english_proficiency",
+    "lm_familiarity",
 )  # fmt: skip
-_NESTED = {"location": ("special_region", "reside_region"), "religion": ("simplified",), "ethnicity": ("simplified",)}
+"""What people are grouped by first: only so many groups of raters are annotators of their own (see `raters`)."""
+_MORE = ("study_locale",)
+_NESTED: Mapping[str, tuple[str, ...]] = {
+    "location": (), "religion": ("simplified", "categorised"), "ethnicity": ("simplified", "categorised"),
+}  # fmt: skip
+"""Objects of the survey, and which of their parts are values to group by; () for all. What people wrote is none."""
+_CODES = "ISO"  # parts that end so say again what the part without it says
 
 
 def load_prism(folder: str | Path) -> Converted:
@@ -43,9 +50,10 @@ def load_prism(folder: str | Path) -> Converted:
     Returns
     -------
     Converted
-        A comparison's cluster is its conversation (`conversation_id`); `conversation_type`, `turn` and the two models
-        are its attributes; of the raters age, gender, education, region and the like. The `time` of a vote is that of
-        its conversation, which is all that PRISM has.
+        A comparison's cluster is its conversation (`conversation_id`), which the study's settings name: its
+        comparisons stand and fall with few choices of one person. `conversation_type`, `turn` and the two models are
+        attributes; of the raters age, gender, education, all of `location` but its codes, religion, ethnicity and the
+        like. The `time` of a vote is that of its conversation, which is all that PRISM has.
 
     Raises
     ------
@@ -74,7 +82,7 @@ def load_prism(folder: str | Path) -> Converted:
                 left["interactions without one chosen answer among several"] += 1
             else:
                 about_talk = kinds.get(talk, {})
-                kind = str(about_talk.get("conversation_type", ""))
+                kind = scalar(about_talk.get("conversation_type")) or scalar(rows[0].get("conversation_type")) or ""
                 when = scalar(about_talk.get("generated_datetime"))
                 for other in rows:
                     if other is not chosen[0]:
@@ -85,11 +93,12 @@ def load_prism(folder: str | Path) -> Converted:
             answer = chosen[0] if chosen else rows[0]
             said.append({"role": "assistant", "content": answer["model_response"] or ""})
     people = {user: _person(row) for user, row in about.items()}
-    known = sorted({name for person in people.values() for name in person})
+    every = {name for person in people.values() for name in person}
+    known = [name for name in _OF_RATERS if name in every] + sorted(every - set(_OF_RATERS))
     full = [{**vote, **{name: people.get(vote["rater"], {}).get(name) for name in known}} for vote in votes]
     if not any(vote["time"] for vote in full):
         full = [{name: value for name, value in vote.items() if name != "time"} for vote in full]
-    return Converted(comparisons, full, dict(left), "people")
+    return Converted(comparisons, full, dict(left), "people", cluster="conversation_id")
 
 
 def _utterances(path: Path) -> list[Mapping[str, Any]]:
@@ -121,13 +130,17 @@ def _comparison(
 
 
 def _person(row: Mapping[str, Any]) -> dict[str, str]:
-    found = {name: str(row[name]) for name in _OF_RATERS if row.get(name) not in (None, "")}
+    found = {name: _value(row[name]) for name in (*_OF_RATERS, *_MORE) if name in row}
     for name, parts in _NESTED.items():
         nested = row.get(name)
-        for part in parts:
-            if isinstance(nested, Mapping) and nested.get(part) not in (None, ""):
-                found[f"{name}.{part}"] = str(nested[part])
-    return found
+        if isinstance(nested, Mapping):
+            there = parts or [part for part in nested if not part.endswith(_CODES)]
+            found |= {f"{name}.{part}": _value(nested.get(part)) for part in there}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _value(value: object) -> str | None:
+    return str(value) if isinstance(value, bool) else scalar(value)
 
 
 def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Mapping[str, Any]]]:

@@ -31,7 +31,8 @@ TIME_COLUMNS = ("time", "timestamp", "created_at", "date", "tstamp")
 ORDER_COLUMNS = ("order", "shown_first")
 """Names of the column that says which response stood first: 0 or 1, in `shown_first` also a or b."""
 
-_MOST_GROUPS = 50  # a column with more values than this names raters, times or texts, not groups
+_MOST_GROUPS = 50  # annotators of a file: every two of them are compared, so that a survey's columns would take hours
+_MOST_VALUES = 300  # a column with more of them names raters, times or texts, and says nothing that many share
 
 
 def load_raters(
@@ -55,7 +56,9 @@ def load_raters(
     id_column : str
         The column of the comparisons' ids: no group.
     name : str
-        Raters are called `name/rater`, the group of all `name`, others `name: value` or `name: column value`.
+        Raters are called `name/rater`, the group of all `name`, others `name: value` or `name: column value`. A column
+        whose groups are all raters, or those of an earlier column, makes no annotators that would repeat them, and only
+        so many groups are made, column by column; what is known of the raters holds every column all the same.
 
     Returns
     -------
@@ -90,19 +93,21 @@ def load_raters(
     times = None if time_column is None else _times(frame[time_column])
     orders = None if order_column is None else _orders(frame, order_column, path)
     taken = (id_column, rater_column, value_column, *(c for c in (time_column, order_column) if c is not None))
-    groups, more = _group_columns(frame, taken, code, name)
+    known, more = _known_columns(frame, taken, code, name)
+    notes += more
+    about = _about(frame.select(known), code, len(names))
+    groups, more = _grouping(known, about, name)
     notes += more
     for column in groups:
         labels = _filled(frame[column])
         for label in labels.drop_nulls().unique(maintain_order=True).to_list():
             member = kept[(labels == label).fill_null(False).to_numpy()[kept]]
-            title = f"{name}: {label}" if len(groups) == 1 else f"{name}: {column} {label}"
+            title = f"{name}: {label}" if len(known) == 1 else f"{name}: {column} {label}"
             found.append(_group(title, rows[member], values[member], n, "raters: majority of the group"))
     if times is not None and time_column is not None:
         unread = int((np.isnan(times) & _filled(frame[time_column]).is_not_null().to_numpy()).sum())
         if unread:
             notes.append(Exclusion(name, f"times in {time_column} that cannot be read", unread))
-    about = _about(frame.select(groups), code, len(names))
     order = kept[np.lexsort((rows[kept], code[kept]))]
     bounds = np.searchsorted(code[order], np.arange(len(names) + 1))
     for k, rater in enumerate(names.to_list()):
@@ -189,24 +194,51 @@ def _group(name: str, rows: NDArray[np.int64], values: NDArray[np.int8], n: int,
     return Annotator(name, majority, kind="group", source=source)
 
 
-def _group_columns(
+def _known_columns(
     frame: pl.DataFrame, taken: tuple[str, ...], code: NDArray[np.int64], name: str
 ) -> tuple[list[str], list[Exclusion]]:
     """Return the columns that say something of the raters: few values, and one for each rater."""
-    groups, left = [], []
+    known, left = [], []
     raters = pl.Series("rater", code)
     for column in frame.columns:
         if column in taken or not column:
             continue
         series = frame[column]
         scalar = not series.dtype.is_nested() and series.dtype not in (pl.Binary, pl.Null)
-        few = scalar and series.n_unique() <= _MOST_GROUPS
+        values = series.n_unique() if scalar else 0
+        # A value to each rater is a name; a few dozen are let pass, since a small study's country may be one.
+        few = scalar and (values <= _MOST_GROUPS or values <= min(_MOST_VALUES, raters.n_unique() // 2))
         if few and pl.DataFrame({"r": raters, "c": series}).n_unique() == raters.n_unique():
-            groups.append(column)
+            known.append(column)
         else:
             left.append(column)
     notes = []
     if left:
         what = "columns that do not group the raters (many values, or several for one rater)"
         notes.append(Exclusion(name, what, len(left), tuple(left[:5])))
-    return groups, notes
+    return known, notes
+
+
+def _grouping(known: list[str], about: list[dict[str, str]], name: str) -> tuple[list[str], list[Exclusion]]:
+    """Return the columns whose values are groups that nothing else says, as many as there is room for."""
+    groups: list[str] = []
+    left: list[str] = []
+    seen: set[tuple[int, ...]] = set()
+    room = _MOST_GROUPS
+    for column in known:
+        values = [person.get(column) for person in about]
+        place: dict[str | None, int] = {}
+        parts = tuple(place.setdefault(value, len(place)) for value in values)
+        if len(place) < 2 or parts in seen:
+            continue
+        seen.add(parts)
+        size = len(place.keys() - {None})
+        if size > room:
+            left.append(column)
+        else:
+            groups.append(column)
+            room -= size
+    if not left:
+        return groups, []
+    what = f"columns whose values would make more than {_MOST_GROUPS} groups; see discretion communities --by"
+    return groups, [Exclusion(name, what, len(left), tuple(left[:5]))]
