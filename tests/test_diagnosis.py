@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from markupsafe import escape
 
 from discretion.audit import Audit, audit
 from discretion.cases.index import Cases
@@ -19,6 +20,7 @@ from discretion.errors import StudyError
 from discretion.granularity import granularity
 from discretion.metrics.agreement import CONSENSUS, states
 from discretion.overruled import overruled
+from discretion.report.page import page
 from discretion.saved import save
 from discretion.simulate import Raters, Voter, World
 from discretion.table import Annotator, PreferenceTable
@@ -99,10 +101,17 @@ def test_noise_is_told_from_a_missing_principle() -> None:
         values = a.values.copy()
         values[together] = -way[together]
         changed.append(replace(a, values=values))
-    found = diagnose(with_texts(replace(t, annotators=tuple(changed)), planted=(tax, music), words_of=(TAX, MUSIC)))
+    audited = with_texts(replace(t, annotators=tuple(changed)), planted=(tax, music), words_of=(TAX, MUSIC))
+    found = diagnose(audited)
     symptom = next(s for s in found.symptoms if s.key == "missing principle")
     assert found.overruled.lift > 3
     assert set(found.overruled.ids) >= {str(t.ids[int(k)]) for k in together}
+    cases = Cases(audited)
+    opened = cases.ids.gather(cases.find(Query(**symptom.query)))
+    assert set(opened) == set(found.overruled.ids)  # what the symptom counts is what its link opens
+    html = page(audited)
+    for first in (w[0] for w in found.overruled.clusters["words"].to_list() if w):
+        assert escape(Query(state="overruled", text=first).address()) in html
     words = found.overruled.words.filter(pl.col("where") == "prompt")
     assert set(words["word"]) == {*TAX.split(), *MUSIC.split()}
     assert any(word in symptom.evidence for word in TAX.split())

@@ -300,7 +300,6 @@ def _missing(audit: Audit, together: Overruled) -> Symptom | None:
     ]
     about = f" Words that go with it: {listed(words, 6)}." if words else ""
     about += f" By their words they fall into {listed(groups, 4)}." if groups else ""
-    query = {"state": "consensus", "annotator": audit.settings.reference, "side": "against-consensus"}
     return Symptom(
         "missing principle",
         f"Annotators overrule the same {len(together.ids):,} cases together",
@@ -314,7 +313,7 @@ def _missing(audit: Audit, together: Overruled) -> Symptom | None:
         "Read these cases by cluster. If annotators share a reason that no principle states, write it down as a "
         "principle, "
         "judge it, and audit again; if the oracle misread them, mend its wording or its prompt.",
-        query if audit.settings.reference else {"state": "consensus"},
+        {"state": "overruled"},
     )
 
 

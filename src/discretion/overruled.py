@@ -86,27 +86,70 @@ def overruled(audit: Audit, *, seed: int = 0) -> Overruled:
     rng = np.random.default_rng(seed)
     table = audit.table
     n = len(table)
-    state, direction, _ = states(table.X)
-    voters = _voters(table)
-    who, row, y = _long(voters, n)
-    decided = (np.abs(y.astype(np.int16)) == 1) & (state[row] == CONSENSUS)
-    who, row, y = who[decided], row[decided], y[decided]
-    against = y == -direction[row]
-    deciders = np.bincount(row, minlength=n)
-    rebels = np.bincount(row[against], minlength=n)
-    rate = _share(np.bincount(who[against], minlength=len(voters)), np.bincount(who, minlength=len(voters)))
+    told = _Against.of(table)
+    voters, direction = told.voters, told.direction
+    who, row, against = told.who, told.row, told.against
+    deciders, rebels = told.deciders, told.rebels
+    rate = _share(np.bincount(who[against], minlength=voters), np.bincount(who, minlength=voters))
     mine = rate[who]
     total, squares = (np.bincount(row, weights=value, minlength=n) for value in (mine, mine**2))
     together, by_chance = rebels * (rebels - 1.0), np.maximum(total**2 - squares, 0.0)
     lift, low, high = _ratio(together, by_chance, deciders > 0, rng)
-    least = 2 if len(voters) > 1 else 1
-    out = (rebels >= least) & (2 * rebels > deciders)
+    out = told.out
     cases = deciders > 0
     words, found = _texts(audit, cases, out, np.where(2 * rebels > deciders, -direction, direction), rng)
     return Overruled(
-        len(voters), int(cases.sum()), float(together.sum() / 2), float(by_chance.sum() / 2), lift, low, high,
+        voters, int(cases.sum()), float(together.sum() / 2), float(by_chance.sum() / 2), lift, low, high,
         tuple(table.ids.filter(pl.Series(out)).cast(pl.String).to_list()), words, found,
     )  # fmt: skip
+
+
+def overruled_together(table: PreferenceTable) -> NDArray[np.bool_]:
+    """Return which comparisons annotators overrule together, as `Overruled.ids`, bool (N,)."""
+    return _Against.of(table).out
+
+
+@dataclass(frozen=True)
+class _Against:
+    """What each voter decided where the principles agree.
+
+    Parameters
+    ----------
+    voters : int
+    direction : int8 (N,)
+        Of the consensus.
+    who, row : int64 (L,)
+        Voter and comparison of each decision.
+    against : bool (L,)
+    deciders, rebels : int64 (N,)
+        Voters who decided, and who decided against the consensus.
+    """
+
+    voters: int
+    direction: NDArray[np.int8]
+    who: NDArray[np.int64]
+    row: NDArray[np.int64]
+    against: NDArray[np.bool_]
+    deciders: NDArray[np.int64]
+    rebels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, table: PreferenceTable) -> _Against:
+        n = len(table)
+        state, direction, _ = states(table.X)
+        voters = _voters(table)
+        who, row, y = _long(voters, n)
+        decided = (np.abs(y.astype(np.int16)) == 1) & (state[row] == CONSENSUS)
+        who, row, y = who[decided], row[decided], y[decided]
+        against = y == -direction[row]
+        rebels = np.bincount(row[against], minlength=n)
+        return cls(len(voters), direction, who, row, against, np.bincount(row, minlength=n), rebels)
+
+    @property
+    def out(self) -> NDArray[np.bool_]:
+        """Where most of the voters, and two at least where there are two, went against the consensus, (N,)."""
+        least = 2 if self.voters > 1 else 1
+        return np.asarray((self.rebels >= least) & (2 * self.rebels > self.deciders))
 
 
 def _voters(table: PreferenceTable) -> list[Annotator]:

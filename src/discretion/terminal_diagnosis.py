@@ -12,6 +12,7 @@ from discretion.diagnosis import Diagnosis
 from discretion.terminal import percent, plain, section, table_of
 
 _MERGED = 6
+_CLUSTERS = 4
 
 
 def show_diagnosis(found: Diagnosis, name: str, saved: str, console: Console) -> None:
@@ -26,7 +27,12 @@ def show_diagnosis(found: Diagnosis, name: str, saved: str, console: Console) ->
             console.print(Padding(Text(plain(text, 1000), style=style), (0, 0, 0, 3)))
         console.print(Padding(Text.assemble(("Do  ", "cyan"), plain(symptom.advice, 1000)), (0, 0, 0, 3)))
         address = Query.parse(symptom.query.items()).address()
-        console.print(Text(f"   discretion view {saved} --at 'cases?{address}'", style="dim"), soft_wrap=True)
+        addresses = [address]
+        if symptom.key == "missing principle":
+            words = [w[0] for w in found.overruled.clusters["words"].to_list()[:_CLUSTERS] if w]
+            addresses += [Query(state="overruled", text=w).address() for w in words]
+        for at in addresses:
+            console.print(Text(f"   discretion view {saved} --at 'cases?{at}'", style="dim"), soft_wrap=True)
     finely = found.granularity.merging
     if finely["principles"].n_unique() > 1:
         table = table_of(("left", "r"), ("agree", "r"), ("clash", "r"), ("silent", "r"), ("of those merged", "l"))

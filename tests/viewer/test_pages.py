@@ -99,7 +99,7 @@ def test_counts_beside_filters_and_on_tabs_are_those_of_the_lists(viewer: Viewer
         assert f"{label} {cases.count(query)}" in seen.text
         assert f"/cases?{query.address()}" in seen.links
     for state, count in cases.facets(Query(annotator="people")).items():
-        label = "consensus of several" if state == "several" else state
+        label = {"several": "consensus of several", "overruled": "consensus overruled together"}.get(state, state)
         assert f"{label} {count}" in viewer.page("/cases?annotator=people").text
 
 

@@ -20,6 +20,7 @@ from discretion.cases.query import STATES, Query, named, words
 from discretion.comparison import TEXT_COLUMNS
 from discretion.errors import QueryError, shown
 from discretion.metrics.agreement import CONFLICT, CONSENSUS, INDIFFERENCE, states
+from discretion.overruled import overruled_together
 from discretion.vote import MISSING
 
 Rows = NDArray[np.int64]
@@ -59,6 +60,7 @@ class Cases:
             lambda: self._haystack,
             lambda: self.informative,
             lambda: self.filters,
+            lambda: self.overruled_together,
             lambda: self.ratings,
             lambda: self._votes_by_length,
             lambda: self.find(Query()),
@@ -147,6 +149,8 @@ class Cases:
     def _in_state(self, state: str) -> NDArray[np.bool_]:
         if state == "several":
             return np.asarray((self.state == CONSENSUS) & (self.voting > 1))
+        if state == "overruled":
+            return self.overruled_together
         return np.asarray(self.state == _STATE_CODES[state])
 
     def _votes(self, principle: str) -> Int8:
@@ -276,6 +280,11 @@ class Cases:
         against = np.where(self.direction == 1, second, first)
         total = np.maximum(first + second, 1)
         return np.asarray(np.where(self.direction != 0, against / total, 0), np.float32)
+
+    @cached_property
+    def overruled_together(self) -> NDArray[np.bool_]:
+        """Which cases most of those who judged them decided against the principles' consensus, (N,)."""
+        return overruled_together(self.table)
 
     @cached_property
     def informative(self) -> Float:

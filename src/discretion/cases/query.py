@@ -15,6 +15,7 @@ from discretion.errors import QueryError, shown
 STATES = {
     "consensus": "the principles agree",
     "several": "two or more principles agree",
+    "overruled": "most who judged overrule the principles that agree",
     "conflict": "the principles clash",
     "indifference": "no principle prefers either",
 }

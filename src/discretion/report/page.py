@@ -36,6 +36,7 @@ from discretion.report.people import (
     flagged_table,
     granularity_rows,
     groups_table,
+    overruled_tables,
     populations_table,
     raters_of,
     raters_rows,
@@ -116,6 +117,7 @@ def page(audit: Audit, *, cases: int = 0, assets: str | None = None, links: str 
         findings=_that_matter(audit),
         figures=drawn,
         symptoms=people.diagnosis.symptoms,
+        overruled=_overruled(people.diagnosis),
         methods=methods(audit),
         cases=embedded,
         links=links,
@@ -233,6 +235,12 @@ class _People:
     raters: Deviants | None
     segments: dict[str, Segments]
     diagnosis: Diagnosis
+
+
+def _overruled(found: Diagnosis) -> list[Table]:
+    """Return the cases that are overruled together, where that is a symptom."""
+    told = any(symptom.key == "missing principle" for symptom in found.symptoms)
+    return overruled_tables(found.overruled) if told else []
 
 
 def _figures_of_people(audit: Audit, people: _People) -> list[Figure]:
@@ -362,6 +370,7 @@ def _embedded(audit: Audit, most: int) -> list[dict[str, Any]]:
     for number, row in enumerate(chosen):
         votes = {
             "state": int(index.state[row]), "voting": int(index.voting[row]), "direction": int(index.direction[row]),
+            "overruled": bool(index.overruled_together[row]),
             "x": dict(zip(audit.table.constitution.names, index.table.X[row].tolist(), strict=True)),
             "y": {n: int(index.labels(n)[row]) for n in index.annotators},
             "longer": 0 if longer is None else int(longer[row]), "is": index.attributes_of(int(row)),

@@ -13,6 +13,7 @@ from discretion.deviants import Deviants, deviants
 from discretion.granularity import Granularity
 from discretion.metrics.counts import STATES
 from discretion.metrics.reliability import value_counts
+from discretion.overruled import Overruled
 from discretion.rater_labels import ARBITRARINESS, MEASURES, SIDES, RaterLabels
 from discretion.report.tables import Cell, Table
 from discretion.segments import OTHERS, Segments, segments
@@ -175,6 +176,38 @@ def segments_table(found: Segments) -> Table:
             cells.append(Cell(percent(row["estimate"]) + star, _query(found, segment, figure)))
         table.rows.append(cells)
     return table
+
+
+def overruled_tables(found: Overruled) -> list[Table]:
+    """Return what annotators overrule together: groups of cases by their words, and the words that go with it."""
+    if not found.clusters.height and not found.words.height:
+        return []
+    groups = Table(
+        "Cases that annotators overrule together, by their words", ["words", "cases", "with the first word"],
+        note="Candidates for a principle that the constitution lacks: read them by group.",
+    )  # fmt: skip
+    for size, words in found.clusters.select("size", "words").iter_rows():
+        told = Cell(", ".join(words) or "(no words of their own)", number=False)
+        read = Cell(f"read “{words[0]}”", _of_word(words[0])) if words else Cell("–")
+        groups.rows.append([told, Cell(f"{size:,}"), read])
+    single = Table(
+        "Words that go with being overruled",
+        ["word", "in", "overruled cases", "overruled with it, %", "without it, %", "q"],
+        note="Shares of the consensus cases with the word, and of those without, that are overruled together.",
+    )
+    for row in found.words.iter_rows(named=True):
+        single.rows.append(
+            [
+                Cell(row["word"], _of_word(row["word"]), number=False), Cell(row["where"], number=False),
+                Cell(f"{row['cases']:,.0f}"), Cell(percent(row["with"])),
+                Cell(percent(row["without"])), Cell(probability(row["q"])),
+            ]
+        )  # fmt: skip
+    return [table for table in (groups, single) if table.rows]
+
+
+def _of_word(word: str) -> Query:
+    return Query(state="overruled", text=word)
 
 
 def granularity_rows(audit: Audit, found: Granularity) -> pl.DataFrame:

@@ -40,7 +40,7 @@ class Tab:
 
 def states(given: Mapping[str, str], counts: Mapping[str, int] | None) -> tuple[Choice, ...]:
     """Return the states with their counts."""
-    labels = {"several": "consensus of several"}
+    labels = {"several": "consensus of several", "overruled": "consensus overruled together"}
     chosen = given.get("state", "")
     return (
         Choice("", "any", not chosen),
@@ -107,7 +107,7 @@ def tabs(cases: Cases, query: Query, ruled: Collection[str]) -> list[Tab]:
         sides = {
             "": "all", "with": "sided with it", "against": "sided against it", "principle-silent": "it is silent",
         }  # fmt: skip
-    elif query.state in ("consensus", "several"):
+    elif query.state in ("consensus", "several", "overruled"):
         sides = {"": "all", "with-consensus": "with the consensus", "against-consensus": "against the consensus"}
     else:
         return []

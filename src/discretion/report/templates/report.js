@@ -108,8 +108,9 @@
   };
 
   const asked = (one, ask) => {
-    if (ask.state === "several" ? !(one.state === STATES.consensus && one.voting > 1)
-      : ask.state && one.state !== STATES[ask.state]) return false;
+    const several = one.state === STATES.consensus && one.voting > 1;
+    const fits = {"": true, several, overruled: one.overruled}[ask.state ?? ""] ?? one.state === STATES[ask.state];
+    if (!fits) return false;
     const x = ask.principle in one.x ? one.x[ask.principle] : null;
     if (ask.principle && x === null) return false;
     if (ask.over) {
@@ -150,9 +151,8 @@
   // -- the page -------------------------------------------------------------------------------------------------------
 
   const onlyTable = (id) => {
-    const names = payload.figures[id].choose;
-    const name = names[chosen.get(id) ?? 0];
-    for (const table of document.querySelectorAll(`#figure-${id} [data-annotator]`)) table.hidden = table.dataset.annotator !== name;
+    const choice = String(chosen.get(id) ?? 0);
+    for (const table of document.querySelectorAll(`#figure-${id} [data-choice]`)) table.hidden = table.dataset.choice !== choice;
   };
 
   for (const select of document.querySelectorAll("[data-choose]")) {
