@@ -3,10 +3,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from discretion.audit import audit
+from discretion.errors import EmptyError
 from discretion.metrics import priority
 from discretion.metrics.priority import Prior
+from discretion.rater_figures import rater_figures
 from discretion.raters import raters_frame
 from discretion.table import Annotator, PreferenceTable
 from discretion.vote import MISSING
@@ -58,6 +61,33 @@ def test_a_rater_is_audited_as_an_ordinary_annotator_is(prior):
     np.testing.assert_array_equal(raters["games"], games.agg(pl.col("games").sum() / 2)["games"])
     ranked = games.agg((pl.col("status") == "ranked").sum())["status"]
     np.testing.assert_array_equal(raters["ranked"], ranked)
+
+
+@pytest.mark.parametrize("prior", [None, Prior("gaussian", 1.0)], ids=str)
+def test_every_figure_of_a_rater_is_that_of_an_ordinary_annotator(prior, tmp_path):
+    table = long_table()
+    found = rater_figures(audit(table, replicates=0, prior=prior))
+    ordinary = audit(as_annotators(table), replicates=0, prior=prior, reference="panel")
+    others = pl.col("annotator") != "panel"
+    games = ordinary.supremacy.filter(others & (pl.col("n") > 0)).drop("bootstrap_mean", "bootstrap_sd")
+    keys = ["annotator", "principle", "over"]
+    assert_frame_equal(found.supremacy.sort(keys), games.sort(keys), check_dtypes=False)
+    ranks = ordinary.priority.filter(others).select(found.priority.columns)
+    assert_frame_equal(found.priority, ranks, check_dtypes=False)
+    for name in ("r0", "r3"):
+        a = table.annotator(name)
+        mine = audit(table.subset(np.flatnonzero(a.dense(len(table)) != MISSING)), replicates=0).states
+        ours = found.states.filter(pl.col("annotator") == name).select("state", "estimate", "low", "high", "count", "n")
+        theirs = mine.filter(pl.col("state").is_in(ours["state"].to_list())).select(ours.columns)
+        assert_frame_equal(ours.sort("state"), theirs.sort("state"), check_dtypes=False)
+    folder = found.write(tmp_path / "figures")
+    for name in ("raters", "states", "supremacy", "priority"):
+        assert_frame_equal(pl.read_parquet(folder / f"{name}.parquet"), getattr(found, name))
+
+
+def test_no_raters_no_figures():
+    with pytest.raises(EmptyError, match="no raters"):
+        rater_figures(audit(long_table(raters=0), replicates=0))
 
 
 def test_counts_of_a_rater():

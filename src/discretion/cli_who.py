@@ -15,6 +15,10 @@ from discretion.console import existing, outcome, progress_bar
 def raters(
     saved: SavedAudit,
     level: Annotated[float, typer.Option(help="Share of the flags that may be false.", min=1e-6, max=0.5)] = 0.05,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Write states, arbitrariness, supremacy and priority of each rater there, as Parquet."),
+    ] = None,
     seed: Seed = 0,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
@@ -36,6 +40,11 @@ def raters(
             progress("comparing raters", 0.5)
             found = deviants(audit, level=level)
             moved = drift(audit, level=level) if RaterLabels.of(audit.table).times is not None else None
+            if figures is not None:
+                from discretion.rater_figures import rater_figures
+
+                progress("the figures of each rater", 0.8)
+                rater_figures(audit).write(figures)
         if as_json:
             from dataclasses import asdict
 

@@ -6,6 +6,8 @@ their own: at a few dozen conflicts a rater, the counts say how little a ranking
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -47,25 +49,17 @@ def raters_frame(
     whole = np.bincount(who[consensus], minlength=n).astype(np.float64)
     se, low, high = share_interval(against, whole)
     conflict = decided & (state[rows] == CONFLICT)
-    p = table.X.shape[1]
     played, core, distance, pairs = (np.full(n, np.nan) for _ in range(4))
-    order = np.flatnonzero(conflict)  # sorted by rater, since the stack is
-    cuts = np.searchsorted(who[order], np.arange(n + 1))
-    step = max(1, _CHUNK // (p * p))
     reference = None
     if where is not None:
         orders, known = pair_orders(fitted)
         reference = (orders[where : where + 1], known[where : where + 1])
-    for first in range(0, n, step):
-        last = min(first + step, n)
-        chosen = order[cuts[first] : cuts[last]]
-        W = _wins(table.X[rows[chosen]], values[chosen], who[chosen] - first, last - first)
-        fits = priority.fit(W, prior=prior, threads=threads)
-        played[first:last] = fits.games.sum(axis=1) / 2
-        core[first:last] = fits.core.sum(axis=1)
+    for at, _, fits in fits_of(table, prior, threads=threads):
+        played[at] = fits.games.sum(axis=1) / 2
+        core[at] = fits.core.sum(axis=1)
         if reference is not None:
             apart, on = distances(pair_orders(fits), reference)
-            distance[first:last], pairs[first:last] = apart[:, 0], on[:, 0]
+            distance[at], pairs[at] = apart[:, 0], on[:, 0]
     return pl.DataFrame(
         {
             "annotator": [a.name for a in raters],
@@ -83,6 +77,26 @@ def raters_frame(
             "pairs": pairs,
         }
     )
+
+
+def fits_of(
+    table: PreferenceTable, prior: Prior | None, *, threads: int = 1
+) -> Iterator[tuple[slice, NDArray[np.float64], Priority]]:
+    """Yield the wins (k, P, P) and the rankings of a table's R raters, some at a time, in their order."""
+    raters = [a for a in table.annotators if a.kind == "rater"]
+    if not raters:
+        return
+    state, _, _ = states(table.X)
+    rows, values, who = _stack(raters, len(table))
+    conflict = (np.abs(values.astype(np.int16)) == 1) & (state[rows] == CONFLICT)
+    order = np.flatnonzero(conflict)  # sorted by rater, since the stack is
+    cuts = np.searchsorted(who[order], np.arange(len(raters) + 1))
+    step = max(1, _CHUNK // table.X.shape[1] ** 2)
+    for first in range(0, len(raters), step):
+        at = slice(first, min(first + step, len(raters)))
+        chosen = order[cuts[at.start] : cuts[at.stop]]
+        W = _wins(table.X[rows[chosen]], values[chosen], who[chosen] - first, at.stop - first)
+        yield at, W, priority.fit(W, prior=prior, threads=threads)
 
 
 def _stack(raters: list[Annotator], n: int) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int64]]:
