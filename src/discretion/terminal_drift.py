@@ -18,10 +18,13 @@ def show_drift(found: Drift, console: Console) -> None:
     )
     for row in found.common.iter_rows(named=True):
         table.add_row(
-            row["measure"], percent(row["early"]), percent(row["late"]), percent(row["change"]),
+            row["measure"], percent(row["early_standardised"]), percent(row["late_standardised"]),
+            percent(row["change"]),
             interval(row["low"], row["high"]), probability(row["p"]), f"{row['raters']:,}",
         )  # fmt: skip
-    note = "In %. Each rater's late half of the labels against the early half."
+    note = "In %. Each rater's late half of the labels against the early half, raters weighted as in the change."
+    if found.cluster is not None:
+        note += f" A rater's labels of one {plain(found.cluster, 30)} count as one piece of evidence."
     console.print(section("Whether raters change over time", table, note))
     flagged = found.flagged
     if not flagged.height:
