@@ -236,13 +236,13 @@ def _attributes(frame: pl.DataFrame, taken: set[str], path: str | Path, notes: l
                 renamed += "_"
             used.add(renamed)
             series = series.alias(renamed)
-        kept.append(_typed(series) if suffix_of(path) in (".csv", ".tsv") else series)
+        kept.append(typed(series) if suffix_of(path) in (".csv", ".tsv") else series)
     if nested:
         notes.append(Exclusion(str(path), "columns that are nested and no attributes", len(nested), tuple(nested[:5])))
     return pl.DataFrame(kept)
 
 
-def _typed(series: pl.Series) -> pl.Series:
+def typed(series: pl.Series) -> pl.Series:
     """Give a CSV column of numbers or truth values its type, if every cell reads back the same."""
     text = series.drop_nulls()
     if text.is_empty():
