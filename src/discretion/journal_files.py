@@ -32,6 +32,9 @@ BUSY_SECONDS: Final = 60.0
 LOG_LIMIT: Final = 16 * 2**20
 """Bytes above which the log is made to begin anew; as many of it stay on the disk."""
 
+PARTS: Final = ".parts"
+"""The folder beside a journal where parts of a run on a cluster wait for it, after the journal's name."""
+
 _CHECKPOINT = 1000  # pages of 4 KiB after which the log is written back to the file
 _PATIENCE = 500  # milliseconds to wait for readers
 _UNREADABLE = ("SQLITE_CANTOPEN", "SQLITE_READONLY")
@@ -119,16 +122,27 @@ class Opened:
             self.copy.cleanup()
 
 
-def open_to_write(path: Path) -> Opened:
+def open_to_write(path: Path, *, parts: bool = True) -> Opened:
     """Open a journal, or make one.
+
+    Parameters
+    ----------
+    path : Path
+    parts : bool
+        Whether to take in the parts that wait for it: a run on a cluster that was killed has left them, and what they
+        hold was paid.
 
     Raises
     ------
     JournalError
         The file is no journal, of a later version, or cannot be written.
+    ReadError
+        One of its parts is none.
     """
     if "\0" in str(path):
         raise JournalError(f"{shown(str(path), 400)} is no path: it holds a NUL.")
+    if parts:
+        _take_parts(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -160,13 +174,19 @@ def open_to_write(path: Path) -> Opened:
 def open_to_read(path: Path) -> Opened:
     """Open a journal to read it, also where nothing may be written beside it.
 
+    Parts that wait for it are taken in first, unless it may not be written: then they are not read.
+
     Raises
     ------
     JournalError
         There is no such file, or it is no journal, of a later version, or cannot be read.
+    ReadError
+        One of its parts is none.
     """
     if "\0" in str(path) or not path.is_file():
         raise JournalError(f"there is no file {shown(str(path), 400)}. Check the path.")
+    with contextlib.suppress(JournalError):  # what is wrong with the journal itself is said below
+        _take_parts(path)
     real = _real(path)
     with translated(path):
         try:
@@ -187,6 +207,18 @@ def open_to_read(path: Path) -> Opened:
         except BaseException:
             copy.cleanup()
             raise
+
+
+def parts_of(journal: Path) -> Path:
+    """Return the folder of a journal's parts."""
+    return journal.with_name(journal.name + PARTS)
+
+
+def _take_parts(path: Path) -> None:
+    if path.name and any(parts_of(path).glob("*.parquet")):
+        from discretion.scale.parts import merge_parts  # which stands on this module
+
+        merge_parts(parts_of(path), path)
 
 
 def _real(path: Path) -> Path:
@@ -251,10 +283,17 @@ def _make(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("COMMIT")
 
 
-def add_missing(connection: sqlite3.Connection) -> int:
+def add_missing(connection: sqlite3.Connection, after: int = 0) -> int:
     """Add the rows of the attached journal `other` that the main one has not; return how many.
 
     Rows are the same where they are in every column, so that adding them again adds nothing.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+    after : int
+        Look for the same only in judgements whose number is larger: who knows that what is added is younger saves a
+        scan of the whole journal.
     """
     connection.execute(
         "INSERT OR IGNORE INTO main.judges (digest, name, identity, first)"
@@ -262,8 +301,13 @@ def add_missing(connection: sqlite3.Connection) -> int:
     )
     added = 0
     for table, columns in TABLES.items():
-        # An index on the keys for as long as this takes, since the journal keeps none.
-        connection.execute(f"CREATE TEMP TABLE known AS SELECT number, judge, key FROM main.{table}")
+        # An index for as long as this takes, since the journal keeps none; on the keys in common alone, so that
+        # little is added to a long journal without copying all of its keys.
+        later = after if table == "judgements" else 0
+        connection.execute(
+            f"CREATE TEMP TABLE known AS SELECT number, judge, key FROM main.{table}"
+            f" WHERE number > {later} AND key IN (SELECT key FROM other.{table})"
+        )
         connection.execute("CREATE INDEX temp.known_keys ON known (key, judge)")
         same = " AND ".join(f'h."{name}" IS o."{name}"' for name in columns)
         done = connection.execute(

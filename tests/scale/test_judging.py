@@ -32,7 +32,7 @@ from discretion.judging import Judging, Task, judge_study
 from discretion.scale.engine import kept, open_engine
 from discretion.scale.judging import judge_on_ray
 from discretion.scale.pace import BURST_SECONDS, Purse, Tether
-from discretion.scale.parts import merge_parts, packed, parts_of, unpacked, write_part
+from discretion.scale.parts import Parts, merge_parts, packed, parts_of, unpacked, write_part
 
 from ..judges.server import Server, completion, serving
 from .conftest import ENVIRONMENT, nodes
@@ -290,6 +290,56 @@ def test_merging_parts_again_adds_nothing(tmp_path: Path) -> None:
         # The same answer to another judge is another row.
     write_part(folder, packed("j", {"kind": "y"}, judgements(3)))
     assert merge_parts(folder, journal) == 3
+
+
+def waiting(study: Path, journal: Path) -> list[Judgement]:
+    """Judge a study, and lay some of it beside another journal, as a run that was killed leaves it."""
+    longer = [Task(Spec.parse("scripted:longer"), "oracle")]
+    judge_study(study, longer, OPTIONS)
+    (study / "judgements.sqlite").rename(study / "other.sqlite")
+    with Journal.open(study / "other.sqlite", read_only=True) as kept:
+        rows = kept.frame().drop("judge").rows(named=True)
+        identity = json.loads(kept.judges()["identity"].item())
+    made = [Judgement(**row) for row in rows[: N * ASKS // 2]]
+    for begin in range(0, len(made), 10):
+        write_part(parts_of(journal), packed("scripted:longer", identity, made[begin : begin + 10]))
+    return made
+
+
+def test_whoever_opens_a_journal_takes_its_parts(study: Path) -> None:
+    journal = study / "judgements.sqlite"
+    longer = [Task(Spec.parse("scripted:longer"), "oracle")]
+    paid = waiting(study, journal)
+    assert judge_study(study, longer, OPTIONS, dry_run=True).tasks[0].known == len(paid)
+    assert not list(parts_of(journal).iterdir())
+    waiting(study, journal)
+    Journal.open(study / "judgements.sqlite").close()
+    done = judge_study(study, longer, OPTIONS)
+    assert (done.tasks[0].known, done.tasks[0].collected.asked) == (len(paid), N * ASKS - len(paid))
+    with Journal.open(journal, read_only=True) as kept:
+        assert kept.judges()["asked_twice"].to_list() == [0]
+    write_part(parts_of(journal), packed("another", {"kind": "x"}, judgements(3)))
+    with Journal.open(journal, read_only=True) as kept:
+        assert kept.judges()["judgements"].to_list() == [N * ASKS, 3]
+
+
+def test_parts_are_merged_in_the_middle_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discretion.scale.parts.MERGED", 3)
+    journal = tmp_path / "journal"
+    with Journal.open(journal) as kept:
+        kept.record(kept.judge({"kind": "x"}, "old"), judgements(5))
+    parts = Parts(journal)
+    waiting = []
+    for k in range(7):
+        parts.write(packed("j", {"kind": "y"}, [replace(one, key=bytes([k]) * 16) for one in judgements(2)]))
+        if k == 4:
+            Journal.open(journal).close()  # another process takes what waits
+        waiting.append(len(list(parts_of(journal).iterdir())))
+    assert waiting == [1, 2, 0, 1, 0, 0, 1]
+    parts.merge()
+    with Journal.open(journal) as kept:
+        assert kept.judges()["judgements"].to_list() == [5, 7]
+        assert kept.judges()["asked_twice"].to_list() == [0, 7]  # two rows a key here, and no row twice
 
 
 def test_a_part_is_whole_or_not_there(tmp_path: Path) -> None:
