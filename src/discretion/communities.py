@@ -6,8 +6,9 @@ has; figures of single labels and the agreement among raters stand beside it, wh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,22 +17,23 @@ from numpy.typing import NDArray
 
 from discretion.audit import Audit
 from discretion.audit import audit as audited
+from discretion.dealing import deal
 from discretion.document import records
 from discretion.errors import ColumnError, DataError, shown
 from discretion.metrics import reliability
 from discretion.metrics.groups import Groups, choose_groups, group_distances
 from discretion.metrics.priority import Prior
-from discretion.metrics.raking import Reweighted, rake, weighted_shares
-from discretion.metrics.resampling import LEVEL, share_interval
+from discretion.metrics.raking import Reweighted
+from discretion.metrics.resampling import LEVEL, false_discovery, share_interval
 from discretion.rater_labels import MEASURES, RaterLabels
+from discretion.reweighting import Population, population_weights, reweighted_measures, whole_shares
+from discretion.reweighting import known_of as known_of
 from discretion.table import Annotator
 from discretion.vote import MISSING
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 Report = Callable[[str, float], None]
-Population = Mapping[str, Mapping[str, float]]
-"""For each attribute of the raters the share of each value in the population."""
 
 ALL = "all raters"
 REWEIGHTED = "all raters, reweighted"
@@ -39,11 +41,19 @@ OTHERS = "(others)"
 """Values with fewer raters than asked for, together."""
 UNKNOWN = "(unknown)"
 """Raters of whom an attribute is not known."""
+SWAPS, DEALS = "swaps", "deals"
+"""How two communities are tested: labels of one comparison swapped, or raters dealt to the two at random."""
 
+_OWN = (ALL, REWEIGHTED, OTHERS, UNKNOWN)
 _MOST = 24  # communities
 _ALPHAS = 500  # bootstrap replicates of alpha
-_SHUFFLES = 199
-_TRIM = 10.0  # medians: one rater of a rare kind must not stand for a tenth of the world
+_FLIPS = 199
+_DEALS = 199
+_COMMON = 20  # comparisons that two communities share: with fewer there is next to nothing to swap
+_TESTS = {
+    "community": pl.String, "other": pl.String, "test": pl.String, "p": pl.Float64, "q": pl.Float64,
+    "null_mean": pl.Float64, "common": pl.Int64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,18 +70,19 @@ class Communities:
         The community of each rater; 0 for all without `by`.
     audit : Audit or None
         Of the communities' majorities, beside that of all raters (the reference): arbitrariness, priorities,
-        discrepancies with the same-discretion test. None without `by` and without a population.
+        discrepancies with the same-discretion test by label swaps. None without `by` and without a population.
     labels : polars.DataFrame
         `community`, `measure` (arbitrariness and habits of single labels), `estimate`, `low`, `high` (raters as
-        clusters), `count`, `n`, `raters`.
+        clusters), `count`, `n`, `raters`; with `by` also of all raters.
     alpha : polars.DataFrame
         `community`, `alpha`, `low`, `high` (Krippendorff's, over comparisons), `comparisons` with two labels or more,
         `labels`.
     agreement : polars.DataFrame
         `community`, `other`, `same` (the share of pairs of labels that agree, within on the diagonal), `pairs`.
     gap, gap_p : float
-        How much more often two labels agree within communities than between them, and the one-sided p-value of it when
-        raters are dealt to communities at random; NaN with fewer than two.
+        How much more often two labels of one comparison agree within communities than between them, on average over
+        the comparisons that have both kinds of pair, and the one-sided p-value of it (see `reliability.gap`); NaN
+        where there are none.
     groups : Groups or None
         Clusters of raters by what they prioritise.
     reweighting : polars.DataFrame
@@ -81,6 +92,16 @@ class Communities:
     raters : tuple of Annotator
         R.
     replicates, seed : int
+    gap_comparisons : int
+        What the gap rests on.
+    tests : polars.DataFrame
+        Whether two communities rank alike: `community`, `other`, `test` (`SWAPS`, or `DEALS` where the two share too
+        few comparisons; "" for none), `p`, `q` (false discoveries among these rows controlled), `null_mean` (of the
+        discrepancy), `common` (comparisons).
+    deals : int
+        How often raters were dealt.
+    unknown : mapping of str to int
+        By attribute of the population the raters of whom it is not known: it leaves their weight as it is.
     """
 
     by: tuple[str, ...]
@@ -98,6 +119,27 @@ class Communities:
     raters: tuple[Annotator, ...]
     replicates: int
     seed: int
+    gap_comparisons: int = 0
+    tests: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_TESTS))
+    deals: int = 0
+    unknown: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def why_no_alpha(self) -> str:
+        """A sentence that says why alpha is undefined, where it is; "" where it is defined for all."""
+        rows = self.alpha.filter(pl.col("alpha").is_nan())
+        if not rows.height:
+            return ""
+        reasons = [
+            (rows.filter(pl.col("comparisons") == 0), "no comparison has labels of two of these raters"),
+            (rows.filter(pl.col("comparisons") > 0), "all labels of comparisons with two or more are alike"),
+        ]
+        told = [
+            (f"of {', '.join(part['community'])} " if part.height < self.alpha.height else "") + f"since {why}"
+            for part, why in reasons
+            if part.height
+        ]
+        return f"Alpha is undefined {', and '.join(told)}."
 
     @property
     def members(self) -> pl.DataFrame:
@@ -133,6 +175,7 @@ def communities(
     clusters: bool = True,
     least: int = 5,
     replicates: int = 500,
+    deals: int = _DEALS,
     seed: int = 0,
     threads: int | None = None,
     report: Report | None = None,
@@ -146,12 +189,16 @@ def communities(
     by : sequence of str
         Attributes of the raters; several are crossed.
     population : mapping of attribute to mapping of value to share, optional
-        Weight the raters so that they have these shares (raking, weights at most ten medians).
+        Weight the raters so that they have these shares, parts of 1 or of 100 (raking, weights at most ten medians).
     clusters : bool
         Whether to look for groups by what raters prioritise.
     least : int
         Raters of a community; smaller ones stand together as "(others)".
-    replicates, seed : int
+    replicates : int
+        Of the bootstrap, and one more than label swaps; with none there are no tests of the same discretion.
+    deals : int
+        Of raters to two communities that share fewer than twenty comparisons, in place of swaps.
+    seed : int
     threads : int, optional
     report : callable, optional
 
@@ -167,8 +214,9 @@ def communities(
     say = report or (lambda stage, done: None)
     labels = RaterLabels.of(audit.table)
     names, of = _codes(labels.raters, by, least)
-    streams = np.random.SeedSequence(seed).spawn(4)
-    weights = None if population is None else _weights(labels.raters, population)
+    streams = np.random.SeedSequence(seed).spawn(5)
+    population = None if population is None else whole_shares(population)
+    weights = None if population is None else population_weights(labels.raters, population)
     say("agreement among raters", 0.0)
     value = labels.y.astype(np.int64) + 1
     kept = labels.y != MISSING
@@ -181,10 +229,17 @@ def communities(
             mine = of[who] == k
             counts = reliability.value_counts(row[mine], value[mine], len(audit.table), 3)
             frames.append(alpha_of(name, counts, np.random.default_rng(streams[0])))
-    agreed, p = _between(row, value, who, of, len(audit.table), len(names), np.random.default_rng(streams[1]))
+    agreed = reliability.agreement(row, value, of[who], len(audit.table), len(names), 3)
+    signs = np.random.default_rng(streams[1]).choice(np.array([-1, 1], np.int8), (_FLIPS, len(labels.raters)))
+    gap = reliability.gap(row, value, who, of, signs, 3)
     of_groups = None
     if by or weights is not None:
         of_groups = _audit_of_groups(audit, labels, names if by else (), of, weights, replicates, seed, threads, say)
+    tests = pl.DataFrame(schema=_TESTS)
+    if by and of_groups is not None:
+        deals = deals if replicates else 0
+        rng = np.random.default_rng(streams[4])
+        tests = _tests(of_groups, labels, names, of, deals, rng, threads or 1, lambda done: say("dealing raters", done))
     found = None
     if clusters:
         say("groups by what raters prioritise", 0.0)
@@ -194,7 +249,7 @@ def communities(
             np.random.default_rng(streams[2]),
         )  # fmt: skip
     return Communities(
-        by=tuple(by), names=names, of=of, audit=of_groups, labels=_labels(labels, names, of),
+        by=tuple(by), names=names, of=of, audit=of_groups, labels=_labels(labels, names, of, bool(by)),
         alpha=pl.DataFrame(frames),
         agreement=pl.DataFrame(
             [
@@ -202,14 +257,11 @@ def communities(
                 for i, a in enumerate(names) for j, b in enumerate(names) if i <= j
             ]
         ),
-        gap=agreed.gap, gap_p=p, groups=found, reweighting=_reweighting(labels, population, weights), weights=weights,
-        raters=labels.raters, replicates=replicates, seed=seed,
+        gap=gap.estimate, gap_p=gap.p, groups=found, reweighting=reweighted_measures(labels, population, weights),
+        weights=weights, raters=labels.raters, replicates=replicates, seed=seed, gap_comparisons=gap.comparisons,
+        tests=tests, deals=deals if by else 0,
+        unknown={name: sum(name not in a.about for a in labels.raters) for name in population or ()},
     )  # fmt: skip
-
-
-def known_of(raters: Sequence[Annotator]) -> list[str]:
-    """Return the names of what is known of raters."""
-    return list(dict.fromkeys(name for a in raters for name in a.about))
 
 
 def _codes(raters: Sequence[Annotator], by: Sequence[str], least: int) -> tuple[tuple[str, ...], Int]:
@@ -223,20 +275,40 @@ def _codes(raters: Sequence[Annotator], by: Sequence[str], least: int) -> tuple[
             )
     if not by:
         return (ALL,), np.zeros(len(raters), np.int64)
-    joined = [" × ".join(a.about.get(name, UNKNOWN) for name in by) for a in raters]
-    sizes = pl.Series("community", joined).value_counts().sort("count", "community", descending=[True, False])
-    kept = sizes.filter(pl.col("count") >= least)["community"].to_list()
+    crossed = [tuple(a.about.get(name) for name in by) for a in raters]
+    sizes = sorted(Counter(crossed).items(), key=lambda each: (-each[1], [v or UNKNOWN for v in each[0]]))
+    kept = [values for values, count in sizes if count >= least]
     if len(kept) > _MOST:
         raise DataError(
             f"{', '.join(by)} make {len(kept)} communities of {least} raters or more.", expected=f"at most {_MOST}",
             remedy="Cross fewer attributes, or ask for larger communities.",
         )  # fmt: skip
-    place = {name: k for k, name in enumerate(kept)}
-    of = np.array([place.get(name, len(kept)) for name in joined])
-    names = tuple(kept) + (OTHERS,) * bool((of == len(kept)).any())
+    place = {values: k for k, values in enumerate(kept)}
+    of = np.array([place.get(values, len(kept)) for values in crossed])
+    names = _named(by, kept) + (OTHERS,) * bool((of == len(kept)).any())
     if len(names) < 2:
         raise DataError(f"by {', '.join(by)} all raters are in one community.", expected="two or more")
     return names, of
+
+
+def _named(by: Sequence[str], kept: Sequence[tuple[str | None, ...]]) -> tuple[str, ...]:
+    """Name communities by their values, by attributes too where a name would be one of ours or another's."""
+    plain = [" × ".join(_part(attribute, v) for attribute, v in zip(by, values, strict=True)) for values in kept]
+    often = Counter(plain)
+    names: list[str] = []
+    for values, name in zip(kept, plain, strict=True):
+        if often[name] > 1:  # values that hold the sign between them
+            name = " × ".join(f"{attribute}: {v or UNKNOWN}" for attribute, v in zip(by, values, strict=True))
+        number, first = 1, name
+        while name in names:
+            number += 1
+            name = f"{first} ({number})"
+        names.append(name)
+    return tuple(names)
+
+
+def _part(attribute: str, value: str | None) -> str:
+    return UNKNOWN if value is None else f"{attribute}: {value}" if value in _OWN else value
 
 
 def alpha_of(name: str, counts: Float, rng: np.random.Generator) -> dict[str, object]:
@@ -253,18 +325,6 @@ def alpha_of(name: str, counts: Float, rng: np.random.Generator) -> dict[str, ob
             low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return {"community": name, "alpha": estimate, "low": float(low), "high": float(high), "comparisons": len(paired),
             "labels": int(paired.sum())}  # fmt: skip
-
-
-def _between(
-    row: Int, value: Int, who: Int, of: Int, n: int, groups: int, rng: np.random.Generator
-) -> tuple[reliability.Agreement, float]:
-    found = reliability.agreement(row, value, of[who], n, groups, 3)
-    if groups < 2 or np.isnan(found.gap):
-        return found, np.nan
-    larger = 0
-    for _ in range(_SHUFFLES):
-        larger += reliability.agreement(row, value, rng.permutation(of)[who], n, groups, 3).gap >= found.gap
-    return found, (larger + 1) / (_SHUFFLES + 1)
 
 
 def _audit_of_groups(
@@ -306,13 +366,44 @@ def _audit_of_groups(
     )  # fmt: skip
 
 
-def _labels(labels: RaterLabels, names: Sequence[str], of: Int) -> pl.DataFrame:
-    """Return the share of single labels by community and measure, each rater a cluster."""
+def _tests(
+    found: Audit,
+    labels: RaterLabels,
+    names: Sequence[str],
+    of: Int,
+    deals: int,
+    rng: np.random.Generator,
+    threads: int,
+    report: Callable[[float], None],
+) -> pl.DataFrame:
+    """Return a p-value for every two communities: by swaps where they share comparisons, otherwise by deals."""
+    place = {name: k for k, name in enumerate(names)}
+    rows = found.discrepancy.filter(pl.col("annotator").is_in(list(names)) & pl.col("other").is_in(list(names)))
+    p, null = rows["p_value"].to_numpy().copy(), rows["null_mean"].to_numpy().copy()
+    common = rows["common"].to_numpy()
+    pairs = [(place[a], place[b]) for a, b in rows.select("annotator", "other").iter_rows()]
+    dealt = np.flatnonzero((common < _COMMON) | np.isnan(p)) if deals else np.empty(0, np.int64)
+    if len(dealt):
+        made = deal(
+            labels, of, [pairs[k] for k in dealt], deals, rng, prior=Prior.of(found.settings.prior), threads=threads,
+            report=report,
+        )  # fmt: skip
+        p[dealt], null[dealt] = made.p, made.null_mean
+    how = np.where(np.isnan(p), "", SWAPS).astype(object)
+    how[[k for k in dealt if not np.isnan(p[k])]] = DEALS
+    told = {"community": rows["annotator"], "other": rows["other"], "test": how.tolist(), "p": p,
+            "q": false_discovery(p), "null_mean": null, "common": common}  # fmt: skip
+    return pl.DataFrame(told, schema=_TESTS)
+
+
+def _labels(labels: RaterLabels, names: Sequence[str], of: Int, every: bool) -> pl.DataFrame:
+    """Return the share of single labels by community and measure, each rater a cluster; of all raters first."""
     rows: list[dict[str, object]] = []
     for measure in MEASURES:
         count, n = labels.counts(measure)
-        for k, name in enumerate(names):
-            c, m = count[of == k], n[of == k]
+        groups = [(ALL, np.ones(len(of), np.bool_))] * every + [(name, of == k) for k, name in enumerate(names)]
+        for name, mine in groups:
+            c, m = count[mine], n[mine]
             part, whole = c.sum(), m.sum()
             share = part / whole if whole else np.nan
             _, low, high = share_interval(
@@ -325,67 +416,6 @@ def _labels(labels: RaterLabels, names: Sequence[str], of: Int) -> pl.DataFrame:
                  "high": float(high), "count": float(part), "n": float(whole), "raters": int((m > 0).sum())}
             )  # fmt: skip
     return pl.DataFrame(rows)
-
-
-def _weights(raters: Sequence[Annotator], population: Population) -> Reweighted:
-    known = known_of(raters)
-    codes, targets = [], []
-    for name, shares in population.items():
-        if name not in known:
-            raise ColumnError(
-                f"the population has shares by {shown(name)}, and nothing of that name is known of the raters.",
-                expected=f"one of {', '.join(map(shown, known)) or '(nothing is known of them)'}.",
-            )
-        values = list(shares)
-        given = np.array([shares[v] for v in values], np.float64)
-        if not len(given) or not np.isfinite(given).all() or (given < 0).any() or abs(given.sum() - 1) > 1e-3:
-            raise DataError(
-                f"the population's shares by {shown(name)} have the sum {given.sum():g}.", expected="the sum 1"
-            )
-        place = {v: k for k, v in enumerate(values)}
-        strange = sorted({a.about[name] for a in raters if name in a.about} - place.keys())
-        if strange:
-            raise DataError(
-                f"raters have {shown(name)} {', '.join(map(shown, strange[:5]))}, which the population does not know.",
-                expected=f"one of {', '.join(map(shown, values[:12]))}.",
-                remedy="Give a share to every value, 0 to leave its raters out.",
-            )
-        codes.append([place.get(a.about.get(name, ""), -1) for a in raters])
-        targets.append(given / given.sum())
-    if not codes:
-        raise DataError("the population has no attribute.", expected='such as {"age": {"18-34": 0.4, "35+": 0.6}}')
-    found = rake(np.array(codes, np.int64).T, targets, trim=_TRIM)
-    if found.absent:
-        attribute, value = found.absent[0]
-        name = list(population)[attribute]
-        raise DataError(
-            f"no rater has {shown(name)} {shown(list(population[name])[value])}, of which the population has "
-            f"{targets[attribute][value]:.1%}.", expected="a rater of each kind that has a share",
-            remedy="Merge it with another value, or leave the attribute out.",
-        )  # fmt: skip
-    return found
-
-
-def _reweighting(labels: RaterLabels, population: Population | None, weights: Reweighted | None) -> pl.DataFrame:
-    columns = ("estimate", "low", "high", "reweighted", "reweighted_low", "reweighted_high", "effective")
-    schema: dict[str, type[pl.DataType]] = {"measure": pl.String} | dict.fromkeys(columns, pl.Float64)
-    if weights is None or population is None:
-        return pl.DataFrame(schema=schema)
-    codes = np.array(
-        [[sorted(shares).index(a.about[name]) if name in a.about else -1 for name, shares in population.items()]
-         for a in labels.raters], np.int64,
-    )  # fmt: skip
-    rows = []
-    for measure in MEASURES:
-        count, n = labels.counts(measure)
-        rates = np.divide(count, n, out=np.full(len(n), np.nan), where=n > 0)[:, None]
-        plain = weighted_shares(rates, n.astype(np.int64), np.ones(len(n)))
-        anew = weighted_shares(rates, n.astype(np.int64), weights.weights, codes=codes)
-        rows.append(
-            (measure, plain.estimate[0], plain.low[0], plain.high[0], anew.estimate[0], anew.low[0], anew.high[0],
-             anew.effective[0])
-        )  # fmt: skip
-    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def distances_between_groups(found: Groups) -> pl.DataFrame:
@@ -402,12 +432,14 @@ def document(found: Communities, principles: Sequence[str]) -> dict[str, Any]:
     """Return what was found as JSON can hold it."""
     made: dict[str, Any] = {
         "by": list(found.by), "communities": list(found.names), "replicates": found.replicates, "seed": found.seed,
-        "gap": found.gap, "gap_p": found.gap_p, "labels": records(found.labels), "alpha": records(found.alpha),
+        "gap": found.gap, "gap_p": found.gap_p, "gap_comparisons": found.gap_comparisons,
+        "labels": records(found.labels), "alpha": records(found.alpha), "why_no_alpha": found.why_no_alpha,
+        "tests": records(found.tests), "deals": found.deals,
         "agreement": records(found.agreement), "members": records(found.members), "crossed": records(found.crossed),
         "reweighting": records(found.reweighting),
     }  # fmt: skip
     if found.audit is not None:
-        for name in ("arbitrariness", "differences", "priority", "discrepancy", "floor"):
+        for name in ("arbitrariness", "differences", "priority", "supremacy", "discrepancy", "floor"):
             made[name] = records(getattr(found.audit, name))
     if found.groups is not None:
         g = found.groups
@@ -421,5 +453,5 @@ def document(found: Communities, principles: Sequence[str]) -> dict[str, Any]:
     if found.weights is not None:
         w = found.weights
         made["weighting"] = {"effective": w.effective, "design_effect": w.design_effect, "gap": w.gap,
-                             "converged": w.converged}  # fmt: skip
+                             "converged": w.converged, "unknown": dict(found.unknown)}  # fmt: skip
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,6 +159,21 @@ def test_weighted_means_equal_raters_told_again() -> None:
     assert np.isnan(weighted_shares(values, n * 0, np.ones(12)).estimate).all()
     with pytest.raises(ValueError, match="negative"):
         weighted_shares(values, n, np.full(12, -1.0))
+    with pytest.raises(ValueError, match="no share"):
+        weighted_shares(values + 1, n, np.ones(12))
+
+
+def test_what_no_rater_ever_did_may_happen_yet() -> None:
+    """At a share of 0, or 1, the interval is Wilson's of as many raters, by Student's t; elsewhere it stays inside."""
+    n = np.full(40, 10)
+    values = np.stack([np.zeros(40), np.ones(40), np.r_[1.0, np.zeros(39)], np.full(40, 0.3)], axis=1)
+    found = weighted_shares(values, n, np.ones(40))
+    z2 = scipy.stats.t(39).ppf(0.975) ** 2
+    assert found.low[0] == 0
+    assert found.high[0] == pytest.approx(z2 / (40 + z2))
+    assert (found.low[1], found.high[1]) == (pytest.approx(1 - found.high[0]), 1)
+    assert 0 < found.low[2] < 0.025 < found.high[2] < 0.2
+    assert found.low[3] < 0.3 < found.high[3]
 
 
 @pytest.mark.slow

@@ -72,7 +72,8 @@ class Weighted:
     estimate, error : float64
         Error: standard error over raters, linearised; NaN where it rests on a rater who is alone.
     low, high : float64
-        95 % interval, by Student's t for the effective raters.
+        95 % interval: Wilson's (1927) for the raters whose binomial error would be this one, with Student's t for the
+        effective raters; within 0 and 1, and no point where all raters are alike.
     raters : int64
         With labels, a value and a weight above 0.
     effective : float64
@@ -190,7 +191,7 @@ def weighted_shares(
     Parameters
     ----------
     values : float64 (R, F)
-        Figures of each rater, such as shares; NaN where undefined.
+        Shares of each rater, from 0 to 1; NaN where undefined.
     n : int (R,)
         Labels that they rest on; a rater with none does not count.
     weights : float64 (R,)
@@ -202,8 +203,10 @@ def weighted_shares(
     Raises
     ------
     ValueError
-        The arrays do not fit.
+        The arrays do not fit, or a value is no share.
     """
+    if (values < 0).any() or (values > 1).any():
+        raise ValueError("a value is no share: expected 0 to 1.")
     if values.ndim != 2 or not (len(values) == len(n) == len(weights)):
         raise ValueError(
             f"values {values.shape}, {len(n)} counts and {len(weights)} weights: expected (R, F), R and R of them."
@@ -225,8 +228,25 @@ def weighted_shares(
         effective[f] = effective_number(w)
         known = np.zeros((raters[f], 0), np.int64) if codes is None else codes[counts]
         error[f] = np.sqrt(((w * _residuals(v, w, known)) ** 2).sum()) / w.sum()
-    reach = stdtrit(np.maximum(effective - 1, 1), (1 + LEVEL) / 2) * error
-    return Weighted(estimate, error, estimate - reach, estimate + reach, raters, effective)
+    return Weighted(estimate, error, *_wilson(estimate, error, effective), raters, effective)
+
+
+def _wilson(share: Float, error: Float, effective: Float) -> tuple[Float, Float]:
+    """Return Wilson's interval at the size n with share (1 - share) / n = error², or the effective raters' at no error.
+
+    An error of 0 says that no rater differs, which a few dozen may well not: as for a share of 0 in a sample.
+    """
+    variance = share * (1 - share)
+    plain = ~np.isnan(error)
+    tells = plain & (error > 1e-9) & (variance > 1e-9)  # beyond rounding
+    n = np.divide(variance, error**2, out=effective.copy(), where=tells)
+    z2 = stdtrit(np.maximum(effective - 1, 1), (1 + LEVEL) / 2) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = (share + z2 / n / 2) / (1 + z2 / n)
+        half = np.sqrt(z2 / n * (variance + z2 / n / 4)) / (1 + z2 / n)
+    low = np.where(share <= 1e-12, 0.0, np.clip(middle - half, 0.0, 1.0))
+    high = np.where(share >= 1 - 1e-12, 1.0, np.clip(middle + half, 0.0, 1.0))
+    return np.where(plain, low, np.nan), np.where(plain, high, np.nan)
 
 
 def _residuals(v: Float, w: Float, codes: NDArray[np.integer]) -> Float:

@@ -1,7 +1,8 @@
 """Agreement among many raters: Krippendorff's alpha, and whether raters agree less across groups than within them.
 
 Everything is a sum over comparisons, so that a bootstrap replicate is a vector of weights; the libraries there are give
-one figure a call, and the best kept one asks more of a licence than this package may.
+one figure a call, and the best kept one asks more of a licence than this package may. Groups are held against each
+other inside single comparisons alone: groups that label different ones differ in what is easy to agree on.
 """
 
 from __future__ import annotations
@@ -70,15 +71,6 @@ class Agreement:
         """The share of pairs that agree, NaN where there are none."""
         return np.divide(self.same, self.pairs, out=np.full_like(self.same, np.nan), where=self.pairs > 0)
 
-    @property
-    def gap(self) -> float:
-        """How much more often two labels agree within a group than between groups; NaN where either is missing."""
-        within = np.eye(len(self.same), dtype=bool)
-        if not self.pairs[within].sum() or not self.pairs[~within].sum():
-            return float("nan")
-        inside = self.same[within].sum() / self.pairs[within].sum()
-        return float(inside - self.same[~within].sum() / self.pairs[~within].sum())
-
 
 def agreement(
     row: NDArray[np.integer], value: NDArray[np.integer], group: NDArray[np.integer], n: int, groups: int, values: int
@@ -99,3 +91,103 @@ def agreement(
     same[diagonal, diagonal] = (same[diagonal, diagonal] - c.sum(axis=1)) / 2
     pairs[diagonal, diagonal] = (pairs[diagonal, diagonal] - given.sum(axis=1)) / 2
     return Agreement(same, pairs)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How much more often two labels of a comparison agree within a group than between groups.
+
+    Parameters
+    ----------
+    estimate : float
+        Mean over comparisons of the share that agrees within less the share that agrees between, each comparison with
+        the weight w b / (w + b) of its w pairs within and b pairs between. NaN without a comparison.
+    p : float
+        One-sided, by flips; NaN without them.
+    comparisons : int
+        With both kinds of pair: what the rest rests on.
+    flips : int
+    """
+
+    estimate: float
+    p: float
+    comparisons: int
+    flips: int
+
+
+def gap(
+    row: NDArray[np.integer],
+    value: NDArray[np.integer],
+    who: NDArray[np.integer],
+    group: NDArray[np.integer],
+    signs: NDArray[np.int8],
+    values: int,
+) -> Gap:
+    """Compare agreement within groups with that between them, inside comparisons, and test it by flips of whole raters.
+
+    Under the null what a rater says of a comparison does not depend on the group. The null distribution is of the same
+    contrast, with the labels that were given replaced by the comparison's mean plus each rater's deviations from it,
+    all those of a rater kept or turned over together by a coin: a wild bootstrap of a degenerate quadratic form
+    (Dehling and Mikosch 1994). Who labels what stays as it is, which dealing raters to groups anew would not leave:
+    then comparisons that one group alone had labelled would get pairs of both kinds. Deviations are scaled by
+    sqrt(n / (n - 1)), as the mean of n labels holds each of them.
+
+    Parameters
+    ----------
+    row, value, who : int (L,)
+        The comparison, the value (0 … values - 1) and the rater of each label.
+    group : int (R,)
+        Of each rater, from 0.
+    signs : int8 (B, R)
+        +1 or -1.
+    values : int
+    """
+    kept, place = _shared(row, group[who])
+    of, rater = group[who][kept], who[kept]
+    n = int(place.max()) + 1 if len(place) else 0
+    if not n:
+        return Gap(float("nan"), float("nan"), 0, len(signs))
+    said = np.eye(values)[value[kept]]
+    weights, inside, across = _pair_counts(place, of, n)
+    observed = _contrast(place, said, of, weights, inside, across)
+    size = np.bincount(place, minlength=n)[:, None]
+    mean = np.stack([np.bincount(place, said[:, v], n) for v in range(values)], axis=1) / size
+    deviation = (said - mean[place]) * np.sqrt(size / (size - 1))[place]
+    larger = sum(
+        _contrast(place, mean[place] + s[rater, None] * deviation, of, weights, inside, across) >= observed - 1e-12
+        for s in signs
+    )
+    return Gap(observed, (1 + larger) / (1 + len(signs)) if len(signs) else float("nan"), n, len(signs))
+
+
+def _shared(row: NDArray[np.integer], of: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the labels of comparisons with a pair within a group and one between, and their comparisons from 0."""
+    _, place = np.unique(row, return_inverse=True)
+    n = int(place.max()) + 1 if len(place) else 0
+    weights, _, _ = _pair_counts(place, of, n)
+    both = weights > 0
+    kept = np.flatnonzero(both[place])
+    return kept, (np.cumsum(both) - 1)[place[kept]]
+
+
+def _pair_counts(place: NDArray[np.integer], of: NDArray[np.integer], n: int) -> tuple[Float, Float, Float]:
+    """Return each comparison's weight and its pairs within groups and between them, each (n,)."""
+    groups = int(of.max()) + 1 if len(of) else 1
+    each = np.bincount(of * n + place, minlength=groups * n).reshape(groups, n).astype(np.float64)
+    inside = (each * (each - 1)).sum(axis=0) / 2
+    total = each.sum(axis=0)
+    across = total * (total - 1) / 2 - inside
+    return np.divide(inside * across, inside + across, out=np.zeros(n), where=inside + across > 0), inside, across
+
+
+def _contrast(
+    place: NDArray[np.integer], said: Float, of: NDArray[np.integer], weights: Float, inside: Float, across: Float
+) -> float:
+    """Return the weighted mean of agreement within less agreement between; `said` is (L, V), a product is agreement."""
+    n, groups = len(weights), int(of.max()) + 1
+    columns = [np.bincount(of * n + place, said[:, v], groups * n) for v in range(said.shape[1])]
+    sums = np.stack(columns, axis=-1).reshape(groups, n, -1)
+    alone = np.bincount(place, (said**2).sum(axis=1), n)
+    agreeing = ((sums**2).sum(axis=(0, 2)) - alone) / 2
+    every = ((sums.sum(axis=0) ** 2).sum(axis=1) - alone) / 2
+    return float(weights @ (agreeing / inside - (every - agreeing) / across) / weights.sum())
