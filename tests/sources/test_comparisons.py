@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from discretion.errors import ColumnError, DiscretionError, IdError, VoteError
 from discretion.sources.comparisons import PAIRS, Loaded, load_comparisons
+from discretion.sources.conversations import split_shared
 from discretion.vote import MISSING
 
 
@@ -97,6 +98,73 @@ def test_conversations_that_repeat_their_prompt_lose_it(tmp_path: Path) -> None:
 def test_equal_conversations_keep_a_response(tmp_path: Path) -> None:
     row = {"chosen": [user("hi"), assistant("same")], "rejected": [user("hi"), assistant("same")]}
     assert texts(load(tmp_path, [row])) == [("hi", "same", "same")]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "want"),
+    [
+        ("Say it.\nyes", "Say it.\nno", ("Say it.\n", "yes", "no")),
+        ("a\nb\nSure, yes", "a\nb\nSure, no", ("a\nb\n", "Sure, yes", "Sure, no")),
+        ("p and c", "p and r", (None, "p and c", "p and r")),
+        ("same\n", "same\nmore", (None, "same\n", "same\nmore")),
+        ("\n\nyes", "\n\nno", (None, "\n\nyes", "\n\nno")),
+        ("User: x\nAssistant: a:\n1", "User: x\nAssistant: a:\n2", ("User: x\nAssistant:", "a:\n1", "a:\n2")),
+        ("Q: x\nA: 1", "Q: x\nA: 2", ("Q: x\nA:", "1", "2")),
+        ("POST: x\nTL;DR: 1", "POST: x\nTL;DR: 2", ("POST: x\nTL;DR:", "1", "2")),
+        ("Answer: 1", "Answer: 2", (None, "Answer: 1", "Answer: 2")),
+        ("[INST] x [/INST] A\n1", "[INST] x [/INST] A\n2", ("[INST] x [/INST]", "A\n1", "A\n2")),
+        (
+            "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\na b",
+            "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\na c",
+            ("<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n", "a b", "a c"),
+        ),
+    ],
+)  # fmt: skip
+def test_texts_without_a_prompt_are_cut_where_that_is_sure(
+    tmp_path: Path, chosen: str, rejected: str, want: tuple[str | None, str, str]
+) -> None:
+    loaded = load(tmp_path, [{"chosen": chosen, "rejected": rejected}])
+    assert texts(loaded) == [want]
+    unsure = [note.count for note in loaded.notes if "without a prompt" in note.what]
+    assert unsure == ([1] if want[0] is None and not chosen.startswith("\n") else [])
+    if want[0] is not None:
+        assert texts(load(tmp_path, [{"prompt": None, "chosen": chosen, "rejected": rejected}])) == [
+            (None, chosen, rejected)
+        ]
+
+
+def test_answers_that_begin_with_the_same_line_hold_no_prompt(tmp_path: Path) -> None:
+    rows = [{"chosen": f"{k} is\nodd", "rejected": f"{k % 5 or 9} is\neven"} for k in range(1, 10)]
+    loaded = load(tmp_path, rows)
+    assert texts(loaded) == [(None, row["chosen"], row["rejected"]) for row in rows]
+    assert [(note.count, note.examples) for note in loaded.notes] == [(4, ("0", "1", "2", "3"))]
+    every = load(tmp_path, rows[:4])
+    assert [prompt for prompt, _, _ in texts(every)] == ["1 is\n", "2 is\n", "3 is\n", "4 is\n"]
+
+
+@given(prompt=st.text(), first=st.text(), second=st.text())
+def test_a_cut_is_never_within_a_word_and_loses_nothing(prompt: str, first: str, second: str) -> None:
+    cut = split_shared(prompt + first, prompt + second)
+    if cut is not None:
+        assert (prompt + first)[: cut.end] == (prompt + second)[: cut.end]
+        assert cut.marked or (prompt + first)[cut.end - 1] == "\n"
+
+
+def test_messages_without_content_are_noted(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
+    rows = [
+        {"prompt": [user("hi")], "chosen": [call], "rejected": [assistant("no")]},
+        {"prompt": [user("hi")], "chosen": [assistant("a")], "rejected": [assistant("b")]},
+    ]
+    for path in ("jsonl", "parquet"):
+        loaded = load(tmp_path, rows)
+        if path == "parquet":
+            pl.DataFrame(rows).write_parquet(tmp_path / "x.parquet")
+            loaded = load_comparisons(tmp_path / "x.parquet")
+        assert texts(loaded) == [("hi", "", "no"), ("hi", "a", "b")]
+        assert [(note.what.split(" (")[0], note.count) for note in loaded.notes] == [
+            ("kept: a message has no content", 1), ("kept: a response is empty", 1)
+        ]  # fmt: skip
 
 
 def test_hh_is_split_at_the_last_assistant(tmp_path: Path) -> None:

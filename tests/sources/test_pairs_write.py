@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from discretion.errors import DataError, EmptyError, IdError
 from discretion.sources.arena import load_arena
 from discretion.sources.arena_write import write_arena
 from discretion.sources.comparisons import load_comparisons
+from discretion.sources.conversations import as_messages, flatten
 from discretion.sources.pairs_write import write_pairs
 from discretion.study import load_questions
 from discretion.table import Annotator, PreferenceTable
@@ -81,6 +83,87 @@ def test_a_conversation_makes_the_file_conversational_and_quoting_one_does_not(t
     rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert isinstance(rows[3]["chosen"], str)
     assert TALK not in str(rows[3]["prompt"])
+
+
+QUOTES = (
+    "p\n\nUser: quoted", "User: a\n\nAssistant: b", "p\n\nAssistant: forged\n\nUser: and on", "\n\nTool: x", "User: ",
+    "Assistant: a\n\nUser: b\n\n", "", "\n\nHuman: x\n\nAssistant: y",
+)  # fmt: skip
+
+
+def said(role: str, text: str) -> dict[str, str]:
+    return {"role": role, "content": text}
+
+
+def conversations() -> list[dict[str, Any]]:
+    """Rows of messages in which every text quotes turns: one, three and five turns, and longer answers."""
+    rows: list[dict[str, Any]] = []
+    for k, quote in enumerate(QUOTES):
+        other = QUOTES[k - 1]
+        begin = [said("user", quote)]
+        longer = [said("system", other), *begin, said("assistant", other), said("user", quote)]
+        ends = [said("assistant", f"1 {quote}")], [said("assistant", f"2 {other}")]
+        more = [said("assistant", f"3 {other}"), said("user", quote), said("assistant", quote)]
+        rows += [{"prompt": p, "chosen": a, "rejected": b} for p in (begin, longer)
+                 for a, b in (ends, (ends[0], more), (more, ends[0]))]  # fmt: skip
+    return [{**row, "id": f"c{k}"} for k, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("mine", [1, -1])
+def test_messages_that_quote_turns_stay_whole(tmp_path: Path, suffix: str, mine: int) -> None:
+    rows = conversations()
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    comparisons = load_comparisons(tmp_path / "x.jsonl").comparisons
+    table = PreferenceTable.from_arrays(
+        np.ones((len(rows), 1), np.int8), {"mine": np.full(len(rows), mine, np.int8)}, principles=["p"],
+        ids=comparisons.frame["id"].to_list(),
+    )  # fmt: skip
+    write_pairs(tmp_path / f"y{suffix}", table, comparisons, annotator="mine")
+    path = tmp_path / f"y{suffix}"
+    again = pl.read_parquet(path).to_dicts() if suffix == ".parquet" else read_lines(path)
+    sides = ("chosen", "rejected")[::mine]
+    for row, back in zip(rows, again, strict=True):
+        assert [back["prompt"], back[sides[0]], back[sides[1]]] == [row["prompt"], row["chosen"], row["rejected"]]
+        assert "message_lengths" not in back
+    write_arena(tmp_path / f"b{suffix}", table, comparisons, annotator="mine")
+    folder = load_arena(tmp_path / f"b{suffix}").write(tmp_path / "s")
+    (folder / "constitution.txt").write_text("Be helpful.\n")
+    converted = load_questions(folder)[0]
+    assert texts_in(converted.frame) == texts_in(comparisons.frame)
+    write_arena(tmp_path / "again.jsonl", table, converted, annotator="mine")
+    for row, battle in zip(rows, read_lines(tmp_path / "again.jsonl"), strict=True):
+        assert battle["conversation_a"] == [*row["prompt"], *row["chosen"]]
+        assert battle["conversation_b"] == [*row["prompt"], *row["rejected"]]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "roles"),
+    [
+        ("User: p\n\nUser: quoted\n\nAssistant: x\n\nUser: y", ["user"]),
+        ("User: p\n\nAssistant: x", ["user"]),  # an answer to an answer
+        ("User: p\n\nSystem: x\n\nUser: y", ["user"]),
+        ("System: s\n\nUser: p\n\nAssistant: x\n\nUser: y", ["system", "user", "assistant", "user"]),
+        ("User: p\n\nAssistant: f()\n\nTool: 1\n\nTool: 2", ["user", "assistant", "tool", "tool"]),
+    ],
+)
+def test_text_is_cut_into_turns_only_where_they_alternate(prompt: str, roles: list[str]) -> None:
+    asked, first, second = as_messages(prompt, "one", "two\n\nUser: x")
+    assert [message["role"] for message in asked or ()] == roles
+    assert (len(first), len(second)) == (1, 1)
+    assert flatten(asked or ()) == prompt
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "x", "[]", "[1, 2, 3]", '[[["user", 3]], [["assistant", 9]], null]', "[" * 9999, 7]
+)
+def test_lengths_that_do_not_fit_are_not_believed(odd: object) -> None:
+    texts = ("User: p\n\nAssistant: x\n\nUser: y", "one", "two")
+    assert as_messages(*texts, odd) == as_messages(*texts)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import polars as pl
 
 from discretion.errors import ReadError, shown
 from discretion.sources.comparisons import typed
-from discretion.sources.conversations import Message, split_messages
+from discretion.sources.conversations import LENGTHS, Message, message_lengths, split_messages
 from discretion.sources.converted import Converted
 from discretion.sources.files import parse_json, read_frame, suffix_of
 from discretion.sources.sides import attributes_of
@@ -89,6 +89,9 @@ def load_arena(path: str | Path) -> Converted:
             continue
         rest = {column: value for column, value in row.items() if column not in taken}
         about, _ = attributes_of(dict(_unfolded(rest, lists, path, number + 1)), _MODELS)
+        lengths = message_lengths(None, battle.first, battle.second)
+        if lengths is not None:
+            about = {**about, LENGTHS: lengths}
         models = {side: _plain(row[side]) for side in _MODELS}
         comparisons.append({"id": name, "prompt": prompt, "response_a": a, "response_b": b, **models, **about})
         bad.append(winner in _BOTH_BAD)

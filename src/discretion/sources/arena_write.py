@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from discretion.comparison import Comparisons
-from discretion.sources.conversations import Message, split_messages
-from discretion.sources.pairs_write import MODELS, as_messages, models_of
+from discretion.sources.conversations import LENGTHS, Message, as_messages, split_messages
+from discretion.sources.pairs_write import MODELS, models_of
 from discretion.sources.written import Written, attributes_by_row, require_same, write_rows
 from discretion.table import PreferenceTable
 from discretion.vote import FIRST, MISSING, NEITHER, SECOND
@@ -55,7 +55,7 @@ def write_arena(path: str | Path, table: PreferenceTable, comparisons: Compariso
     if judge.times is not None:
         times[slice(None) if judge.rows is None else judge.rows] = judge.times
     timed = bool(np.isfinite(times[np.array(votes) != MISSING]).all())
-    taken = {name for pair in MODELS for name in pair}
+    taken = {LENGTHS, *(name for pair in MODELS for name in pair)}
     rows: list[dict[str, Any]] = []
     left: Counter[str] = Counter()
     each = zip(votes, times.tolist(), comparisons, attributes_by_row(comparisons), strict=True)
@@ -63,7 +63,8 @@ def write_arena(path: str | Path, table: PreferenceTable, comparisons: Compariso
         if vote == MISSING:
             left["comparisons without a vote"] += 1
             continue
-        first, second = _conversations(comparison.prompt, comparison.first, comparison.second)
+        texts = (comparison.prompt, comparison.first, comparison.second)
+        first, second = _conversations(*texts, about.get(LENGTHS))
         models = [_UNKNOWN if name is None else str(name) for name in models_of(about)]
         row: dict[str, Any] = {
             "question_id": comparison.id, "model_a": models[0], "model_b": models[1], "winner": _WINNERS[vote],
@@ -74,9 +75,9 @@ def write_arena(path: str | Path, table: PreferenceTable, comparisons: Compariso
     return write_rows(path, rows, left)
 
 
-def _conversations(prompt: str | None, first: str, second: str) -> tuple[list[Message], list[Message]]:
+def _conversations(prompt: str | None, first: str, second: str, lengths: object) -> tuple[list[Message], list[Message]]:
     """Return both conversations from their beginning, such that what they share is the prompt."""
-    asked, a, b = as_messages(prompt, first, second)
+    asked, a, b = as_messages(prompt, first, second, lengths)
     begin = asked or []
     if split_messages(None, [*begin, *a], [*begin, *b]) != (prompt, first, second):
         a, b = [{"role": "assistant", "content": first}], [{"role": "assistant", "content": second}]

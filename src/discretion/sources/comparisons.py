@@ -15,7 +15,15 @@ import polars as pl
 from discretion.comparison import Comparisons
 from discretion.errors import ColumnError, shown
 from discretion.sources.columns import ID_COLUMNS, keys, listed, pick
-from discretion.sources.conversations import HH_MARK, split_marked, split_messages
+from discretion.sources.conversations import (
+    HH_MARK,
+    LENGTHS,
+    begin_alike,
+    message_lengths,
+    split_marked,
+    split_messages,
+    split_shared,
+)
 from discretion.sources.files import read_frame, suffix_of
 from discretion.sources.pku_saferlhf import PREFERENCES, is_pku, pku_annotators
 from discretion.table import Annotator, Exclusion
@@ -32,6 +40,9 @@ PAIRS = (
 
 ROLES = ("id", "prompt", "first", "second")
 """What `columns` may name."""
+
+_MOST = 0.9
+"""Share of rows that begin alike up to a line's end, from which such lines are the prompt."""
 
 _RESERVED = ("id", "prompt", "first", "second")
 
@@ -143,11 +154,13 @@ def _texts(
         if row is not None:
             raise ColumnError("has no response.", expected="a text or messages.", path=path, row=row + 1, column=name)
     if _is_messages(frame[first]) and _is_messages(frame[second]):
-        return _from_messages(frame, prompt, first, second, path), False
+        return _from_messages(frame, prompt, first, second, ids, path, notes), False
     for name in filter(None, (prompt, first, second)):
         _require_text(frame[name], path)
     if prompt is None and (first, second) == ("chosen", "rejected") and _is_marked(frame[first]):
         return _from_marked(frame[first], frame[second], ids, path, notes), True
+    if prompt is None and (first, second) == ("chosen", "rejected"):
+        return _from_shared(frame[first], frame[second], ids, path, notes), False
     blank = pl.Series("prompt", [None], pl.String).new_from_index(0, frame.height)
     given = blank if prompt is None else frame[prompt].cast(pl.String).alias("prompt")
     texts = pl.DataFrame([given, frame[first].alias("first"), frame[second].alias("second")])
@@ -175,18 +188,71 @@ def _require_text(series: pl.Series, path: str | Path) -> None:
     )
 
 
-def _from_messages(frame: pl.DataFrame, prompt: str | None, first: str, second: str, path: str | Path) -> pl.DataFrame:
+def _from_messages(
+    frame: pl.DataFrame,
+    prompt: str | None,
+    first: str,
+    second: str,
+    ids: pl.Series,
+    path: str | Path,
+    notes: list[Exclusion],
+) -> pl.DataFrame:
     if prompt is not None and not _is_messages(frame[prompt]):
         _require_text(frame[prompt], path)
     prompts = [None] * frame.height if prompt is None else frame[prompt].to_list()
     rows = []
+    lengths: list[str | None] = []
+    silent: list[bool] = []
     for number, (p, a, b) in enumerate(zip(prompts, frame[first], frame[second], strict=True), start=1):
-        turns = (a.to_list(), b.to_list())
-        for name, messages in zip((first, second), turns, strict=True):
-            if not messages:
+        messages = (a.to_list(), b.to_list())
+        for name, given in zip((first, second), messages, strict=True):
+            if not given:
                 raise ColumnError("has no messages.", expected="at least one.", path=path, row=number, column=name)
-        rows.append(split_messages(p, *turns))
-    return pl.DataFrame(rows, schema={"prompt": pl.String, "first": pl.String, "second": pl.String}, orient="row")
+        rows.append(split_messages(p, *messages))
+        lengths.append(message_lengths(p, *messages))
+        silent.append(any(m["content"] is None for given in messages for m in given))
+    schema = {"prompt": pl.String, "first": pl.String, "second": pl.String}
+    texts = pl.DataFrame(rows, schema=schema, orient="row")
+    _note(
+        pl.Series(silent, dtype=pl.Boolean),
+        "kept: a message has no content (it calls a tool?) and is read as empty",
+        ids,
+        path,
+        notes,
+    )
+    _note_empty(texts, ids, path, notes)
+    if any(lengths) and LENGTHS not in frame.columns:
+        texts = texts.with_columns(pl.Series(LENGTHS, lengths, pl.String))
+    return texts
+
+
+def _from_shared(
+    chosen: pl.Series, rejected: pl.Series, ids: pl.Series, path: str | Path, notes: list[Exclusion]
+) -> pl.DataFrame:
+    """Split texts that begin with their prompt, which no column holds.
+
+    Answers alone begin alike now and then: lines say where the prompt ends only if they do so in (nearly) all rows.
+    """
+    cuts = [split_shared(a, b) for a, b in zip(chosen, rejected, strict=True)]
+    lines = sum(cut is not None for cut in cuts) >= _MOST * len(cuts)
+    rows: list[tuple[str | None, str, str]] = []
+    unsure: list[bool] = []
+    for a, b, cut in zip(chosen, rejected, cuts, strict=True):
+        if cut is None or not (cut.marked or lines):
+            rows.append((None, a, b))
+            unsure.append(begin_alike(a, b))
+        elif cut.marked:  # as with HH-RLHF, the blanks behind a mark are not the answer's
+            rows.append((a[: cut.end], a[cut.end :].strip(), b[cut.end :].strip()))
+            unsure.append(False)
+        else:
+            rows.append((a[: cut.end], a[cut.end :], b[cut.end :]))
+            unsure.append(False)
+    schema = {"prompt": pl.String, "first": pl.String, "second": pl.String}
+    texts = pl.DataFrame(rows, schema=schema, orient="row")
+    what = "kept without a prompt: chosen and rejected begin alike, but nothing says for sure where a prompt ends"
+    _note(pl.Series(unsure, dtype=pl.Boolean), what, ids, path, notes)
+    _note_empty(texts, ids, path, notes)
+    return texts
 
 
 def _is_marked(texts: pl.Series) -> bool:

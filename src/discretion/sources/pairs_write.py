@@ -6,13 +6,12 @@ a file whose winner always comes first says nothing of position any more.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from discretion.comparison import Comparisons
-from discretion.sources.conversations import Message, flatten, split_messages
+from discretion.comparison import Comparison, Comparisons
+from discretion.sources.conversations import LENGTHS, as_messages, turned
 from discretion.sources.written import Written, attributes_by_row, require_same, write_rows
 from discretion.table import PreferenceTable
 from discretion.vote import FIRST, NEITHER, SECOND
@@ -21,7 +20,6 @@ MODELS = (("model_a", "model_b"), ("chosen_model", "rejected_model"))
 """Attributes that name the models of the first and the second response."""
 
 _OURS = ("id", "prompt", "chosen", "rejected", "first", "second", "chosen_first")
-_TURN = re.compile(r"(?:\A|\n\n)(System|User|Assistant|Tool): ")
 
 
 def write_pairs(
@@ -56,12 +54,12 @@ def write_pairs(
     """
     require_same(table, comparisons)
     votes = table.annotator(annotator).dense(len(table)).tolist()
-    prompts = comparisons.frame["prompt"].to_list()
-    talks = not rewardbench and any(text is not None and _turns(text) for text in prompts)
-    with_prompt = rewardbench or any(text is not None for text in prompts)
+    abouts = attributes_by_row(comparisons)
+    talks = not rewardbench and any(_is_talk(each, about) for each, about in zip(comparisons, abouts, strict=True))
+    with_prompt = rewardbench or comparisons.frame["prompt"].null_count() < len(comparisons)
     left: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    for vote, comparison, about in zip(votes, comparisons, attributes_by_row(comparisons), strict=True):
+    for vote, comparison, about in zip(votes, comparisons, abouts, strict=True):
         if vote not in (FIRST, SECOND):
             left["ties" if vote == NEITHER else "comparisons without a vote"] += 1
             continue
@@ -71,7 +69,9 @@ def write_pairs(
         chosen: object = ordered.first
         rejected: object = ordered.second
         if talks:
-            prompt, chosen, rejected = as_messages(ordered.prompt, ordered.first, ordered.second)
+            lengths = about.get(LENGTHS)
+            lengths = lengths if vote == FIRST else turned(lengths)
+            prompt, chosen, rejected = as_messages(ordered.prompt, ordered.first, ordered.second, lengths)
         row: dict[str, Any] = {"prompt": prompt} if with_prompt else {}
         row |= {"chosen": chosen, "rejected": rejected, "id": ordered.id, "chosen_first": vote == FIRST}
         if rewardbench or chosen_model is not None or rejected_model is not None:
@@ -80,6 +80,14 @@ def write_pairs(
             row["subset"] = str(about.get("subset") or "all")
         rows.append(_with(row, about))
     return write_rows(path, rows, left)
+
+
+def _is_talk(comparison: Comparison, about: dict[str, Any]) -> bool:
+    lengths = about.get(LENGTHS)
+    if lengths is not None:
+        return True
+    prompt, _, _ = as_messages(comparison.prompt, comparison.first, comparison.second)
+    return prompt is not None and len(prompt) > 1
 
 
 def models_of(about: dict[str, Any]) -> tuple[Any, Any]:
@@ -93,6 +101,7 @@ def models_of(about: dict[str, Any]) -> tuple[Any, Any]:
 def _with(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """Add attributes, those whose names have a meaning here with an underscore."""
     whole = dict(row)
+    about = {name: value for name, value in about.items() if name != LENGTHS}  # the rows' own messages say it
     models = next((pair for pair in MODELS if set(pair) <= about.keys()), ())
     for name, value in about.items():
         if name in models or (name == "subset" and "subset" in row):
@@ -101,29 +110,3 @@ def _with(row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
             name += "_"
         whole[name] = value
     return whole
-
-
-def as_messages(
-    prompt: str | None, first: str, second: str
-) -> tuple[list[Message] | None, list[Message], list[Message]]:
-    """Return a prompt and two responses as messages that read back to the same texts.
-
-    A text is cut at its roles (“User: …”) only where that is sure: a response that quotes a conversation stays one.
-    """
-    asked = None if prompt is None else _turns(prompt) or [{"role": "user", "content": prompt}]
-    lone: list[list[Message]] = [[{"role": "assistant", "content": text}] for text in (first, second)]
-    cut = [_turns(text) or alone for text, alone in zip((first, second), lone, strict=True)]
-    a, b = cut if split_messages(asked, *cut) == (prompt, first, second) else lone
-    return asked, a, b
-
-
-def _turns(text: str) -> list[Message]:
-    """Return the messages of a conversation as `flatten` writes it; none where the text is something else."""
-    marks = list(_TURN.finditer(text))
-    if len(marks) < 2 or marks[0].start() != 0:
-        return []
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    found: list[Message] = [
-        {"role": mark[1].lower(), "content": text[mark.end() : end]} for mark, end in zip(marks, ends, strict=True)
-    ]
-    return found if flatten(found) == text else []
