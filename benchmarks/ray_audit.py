@@ -27,8 +27,9 @@ import scipy.optimize
 from discretion.metrics.counts import block_limit
 from discretion.scale.auditing import FIGURES, PartitionedAudit, audit_partitions
 from discretion.scale.cost import cost
-from discretion.scale.partitions import columns_here, pieces_of
-from discretion.scale.tally import Dealing, Tally, tally, total, widths
+from discretion.scale.partitions import Columns
+from discretion.scale.places import find, schema_of
+from discretion.scale.tally import Dealing, pack, tallies_of, total, unpack, widths
 
 PRINCIPLES, ANNOTATORS, REPLICATES = 21, 5, 100
 
@@ -80,13 +81,14 @@ def rates(folder: Path) -> None:
         place = folder / f"{n}-{p}-{a}-{len(shapes)}"
         place.mkdir()
         votes(n, p, a).write_parquet(place / "0.parquet")
-        columns, dealing = columns_here(place, None), Dealing(block_limit(p), 1)
+        files = find(place).files
+        columns, dealing = Columns.of(schema_of(files[0])), Dealing(block_limit(p), 1)
         begin = time.perf_counter()
-        packed = [tally(piece, columns, dealing).pack() for piece in pieces_of(place, columns)]
+        packed = [pack(tallies_of(file, None, columns, dealing)) for file in files]
         middle = time.perf_counter()
-        total(map(Tally.unpack, packed), columns, dealing)
+        total(map(unpack, packed), columns, dealing)
         once = time.perf_counter()
-        total(map(Tally.unpack, packed * 4), columns, dealing)
+        total(map(unpack, packed * 4), columns, dealing)
         numbers = dealing.units * sum(widths(p, a))
         shapes.append([n, n * a * p**2, numbers])
         seconds.append(middle - begin)

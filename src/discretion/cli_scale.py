@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @app.command(name="audit-partitions")
 def audit_partitions(
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="Wide Parquet files: a folder, or with ray also s3://….")
+        str, typer.Argument(metavar="FOLDER", help="Wide Parquet files: a folder, one file, or a URL such as s3://….")
     ],
     engine: Annotated[str, typer.Option(help="Where they are counted: here or ray.")] = "here",
     address: Annotated[
@@ -30,11 +30,21 @@ def audit_partitions(
     ] = None,
     reference: Annotated[str | None, typer.Option(help="The annotator that others are compared with.")] = None,
     cluster: Annotated[str | None, typer.Option(help="Attribute to resample by: topic, prompt, …")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="Attribute to group by: topic, … Repeated: crossed. 64 groups at most."),
+    ] = None,
     units: Annotated[
         int | None, typer.Option(help="Blocks to resample, at the most. Default: 4096 or fewer.", min=2)
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the figures: figures.json and a Parquet file each.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Keep the counts of each file: an audit that was cut off counts what is missing."
+        ),
     ] = None,
     replicates: Replicates = 1000,
     prior: PriorText = None,
@@ -51,23 +61,22 @@ def audit_partitions(
         raise typer.BadParameter(f"{engine!r} is neither here nor ray.", param_hint="--engine")
     if address is not None and engine != "ray":
         raise typer.BadParameter("an address is that of a Ray cluster: add --engine ray.", param_hint="--address")
-    if engine == "here" and not Path(folder).exists():
-        raise typer.BadParameter(f"there is no folder {folder!r} on this machine.", param_hint="FOLDER")
+    if "://" not in folder and not Path(folder).exists():
+        raise typer.BadParameter(f"there is no folder or file {folder!r} on this machine.", param_hint="FOLDER")
     fit = read_prior(prior)
     with outcome(as_json):
-        from discretion.document import audit_document, dumps
+        from discretion.document import dumps
         from discretion.scale import auditing
-        from discretion.scale.figures import writable, write_figures
+        from discretion.scale.figures import figures_document, writable, write_figures
 
         if out is not None:
             writable(out)
         with progress_bar(quiet or as_json) as progress:
             result = auditing.audit_partitions(
                 folder, engine=engine, address=address, replicates=replicates, seed=seed, reference=reference,
-                cluster=cluster, prior=fit, units=units, threads=threads, progress=progress,
+                cluster=cluster, by=by or (), prior=fit, units=units, threads=threads, keep=keep, progress=progress,
             )  # fmt: skip
-        figures = cast("Audit", result)  # whatever reads figures alone takes it for one
-        document = dumps(audit_document(figures))
+        document = dumps(figures_document(result))
         if out is not None:
             write_figures(result, document, out)
         if as_json:
@@ -76,7 +85,10 @@ def audit_partitions(
             from rich.console import Console
 
             from discretion.terminal import show
+            from discretion.terminal_groups import show_groups
 
-            show(figures, Console(highlight=False))
+            console = Console(highlight=False)
+            show(cast("Audit", result), console)  # whatever reads figures alone takes it for one
+            show_groups(result, console)
         if out is not None:
             say(quiet or as_json, f"\nFigures: {out}")

@@ -17,12 +17,14 @@ import polars as pl
 import pytest
 
 import discretion
-from discretion.errors import ColumnError, EmptyError, IdError, ReadError, StudyError, VoteError
+from discretion.errors import ColumnError, DataError, EmptyError, IdError, ReadError, StudyError, VoteError
 from discretion.metrics.counts import Counter
 from discretion.metrics.resampling import Units
 from discretion.scale.auditing import FIGURES, PartitionedAudit, audit_partitions
-from discretion.scale.partitions import Columns, deal, write_partitions
-from discretion.scale.tally import Dealing, Tally, tally, total
+from discretion.scale.groups import GROUPED, ordered
+from discretion.scale.partitions import MOST_GROUPS, Columns, deal, write_partitions
+from discretion.scale.places import find, pieces_of, public, without_keys
+from discretion.scale.tally import Dealing, Tally, pack, tally, total, unpack
 from discretion.table import Annotator, PreferenceTable
 from discretion.vote import MISSING
 
@@ -43,7 +45,7 @@ def on_ray(test: Any) -> Any:
 
 
 def same(one: PartitionedAudit, two: PartitionedAudit) -> bool:
-    return all(getattr(one, name).equals(getattr(two, name), null_equal=True) for name in FIGURES)
+    return all(getattr(one, name).equals(getattr(two, name), null_equal=True) for name in (*FIGURES, *GROUPED))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +80,10 @@ def test_the_cut_between_files_changes_no_bit(table: PreferenceTable, here: Part
 
 def test_tallies_add_up_to_the_counts_of_the_whole_table(table: PreferenceTable) -> None:
     frame = table.to_frame()
-    columns, dealing = Columns.of(frame.columns, None, ""), Dealing(64, 12345)
+    columns, dealing = Columns.of(frame.schema), Dealing(64, 12345)
     pieces = [tally(piece, columns, dealing) for piece in frame.iter_slices(61)]
-    found = total(pieces, columns, dealing).view
-    together = total([reduce(Tally.plus, pieces)], columns, dealing).view
+    found = total([{"": piece} for piece in pieces], columns, dealing).view
+    together = total([{"": reduce(Tally.plus, pieces)}], columns, dealing).view
     counter = Counter(table.X, Units(deal(frame["id"], 64, 12345), 64, "block", len(table)))
     whole = [counter.principles(), *(counter.annotator(y) for y in table.Y.T)]
     for view in (found, together):
@@ -161,13 +163,16 @@ def test_what_cannot_be_counted_is_refused(table: PreferenceTable, tmp_path: Pat
         return tmp_path / name
 
     wrong = frame.with_columns(pl.lit(5, pl.Int8).alias("annotator: people"))
-    with pytest.raises(ReadError, match="no Parquet"):
+    with pytest.raises(ReadError, match="no such folder"):
         audit_partitions(tmp_path / "nowhere")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ReadError, match="no Parquet"):
+        audit_partitions(tmp_path / "bare")
     with pytest.raises(StudyError, match="spark"):
         audit_partitions(tmp_path, engine="spark")
     with pytest.raises(VoteError, match="comparison 'c0': the value 5"):
         audit_partitions(of("votes", frame, wrong))
-    with pytest.raises(ColumnError, match="no column"):
+    with pytest.raises(ColumnError, match=r"no such column, though 0\.parquet"):
         audit_partitions(of("columns", frame, frame.drop("annotator: model")))
     with pytest.raises(IdError, match="2,400 repeat"):
         audit_partitions(of("ids", pl.concat([frame, frame])))
@@ -195,6 +200,175 @@ def test_without_ray_the_extra_is_named(folder: Path) -> None:
     assert done.stdout == "cut\n"  # counting here needs no ray: it is the second audit that fails
 
 
+def test_every_engine_lists_what_is_finished_and_each_file_once(table: PreferenceTable, tmp_path: Path) -> None:
+    """A folder that Spark wrote, with what it leaves behind while it works and after it."""
+    frame = table.to_frame()
+    for name in (
+        "votes.parquet/part-0.parquet", "votes.parquet/_temporary/0/part-1.parquet", "_delta/part-0.parquet",
+        "votes.parquet/.part-2.parquet", "votes.parquet/_metadata.parquet", ".hidden/part-3.parquet",
+        "within/b.parquet",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        frame[:100].write_parquet(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no partition")
+    frame[100:150].write_parquet(tmp_path / "within" / "b.parquet")
+    assert [file.name for file in find(tmp_path).files] == ["votes.parquet/part-0.parquet", "within/b.parquet"]
+    assert audit_partitions(tmp_path, replicates=0).table.rows == 150
+    assert len(find(tmp_path / "votes.parquet").files) == 1
+    hidden = tmp_path / ".hidden"  # who names a hidden folder means it
+    assert audit_partitions(hidden, replicates=0).table.rows == 100
+    one = audit_partitions(tmp_path / "within" / "b.parquet", replicates=0)
+    assert (one.table.rows, one.name) == (50, "b.parquet")
+    (tmp_path / "within" / "c.parquet").symlink_to(tmp_path / "gone")
+    with pytest.raises(ReadError, match=r"c\.parquet"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_column_of_some_files_only_is_refused_in_either_order(
+    table: PreferenceTable, tmp_path: Path, later: bool
+) -> None:
+    frame = table.to_frame()
+    names = ["1.parquet", "0.parquet"] if later else ["0.parquet", "1.parquet"]
+    for column in ("annotator: people", f"principle: {table.constitution.names[2]}"):
+        frame.write_parquet(tmp_path / names[0])
+        frame.drop(column).write_parquet(tmp_path / names[1])
+        with pytest.raises(ColumnError, match=r"1\.parquet, column .*0\.parquet") as refused:
+            audit_partitions(tmp_path, replicates=0)
+        assert (refused.value.path, refused.value.column) == ("1.parquet", column)
+
+
+def test_attributes_have_one_type_in_all_files(table: PreferenceTable, tmp_path: Path) -> None:
+    frame = table.to_frame().with_columns(turn=pl.int_range(2400) % 7)
+    frame[:1200].write_parquet(tmp_path / "0.parquet")
+    frame[1200:].with_columns(pl.col("turn").cast(pl.Float64)).write_parquet(tmp_path / "1.parquet")
+    for options in ({"cluster": "turn"}, {"by": "turn"}):
+        with pytest.raises(ColumnError, match=r"1\.parquet, column 'turn': it is Float64"):
+            audit_partitions(tmp_path, replicates=0, **options)
+    assert audit_partitions(tmp_path, replicates=0).table.rows == 2400  # who does not use it does not mind
+    frame[1200:].with_columns(pl.col("topic").cast(pl.Categorical)).write_parquet(tmp_path / "1.parquet")
+    assert audit_partitions(tmp_path, replicates=0, by="topic").group_states["group"].unique().len() == 2
+
+
+def test_a_file_is_read_piece_by_piece_and_is_one_piece_of_the_cut(
+    folder: Path, table: PreferenceTable, here: PartitionedAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.to_frame().write_parquet(tmp_path / "all [1].parquet", row_group_size=900)
+    file = find(tmp_path).files[0]
+    heights = [piece.height for piece in pieces_of(file, None, ["id"], 700)]
+    assert heights == [700, 700, 700, 300]
+    monkeypatch.setattr("discretion.scale.tally.ROWS", 700)
+    found = audit_partitions(tmp_path, replicates=60, splits=20, seed=5, threads=1)
+    assert same(found, here)
+    assert (found.table.cut, here.table.cut) == (1, 12)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """Peak memory of a process that counts 1.5 million rows in one file, and in fifteen."""
+    rng = np.random.default_rng(0)
+    n = 1_500_000
+    votes = {f"annotator: a{k}": pl.Series(rng.integers(-1, 2, n).astype(np.int8)) for k in range(24)}
+    frame = pl.DataFrame(
+        {"id": pl.int_range(n, eager=True).cast(pl.String), "principle: p": votes["annotator: a0"],
+         "principle: q": votes["annotator: a1"], **votes}
+    )  # fmt: skip
+    code = (
+        "import resource, sys\nfrom discretion.scale import tally\ntally.ROWS = 100_000\n"
+        "from discretion.scale.auditing import audit_partitions\n"
+        "audit_partitions(sys.argv[1], replicates=0, units=64, threads=1)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for rows in (100_000, n):
+        place = tmp_path / str(rows)
+        place.mkdir()
+        for k, piece in enumerate(frame.iter_slices(rows)):
+            piece.write_parquet(place / f"{k:03}.parquet")
+        env = environment({"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"})
+        done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, env=env)
+        peaks.append(int(done.stdout))
+    whole = frame.estimated_size() / 1024
+    assert peaks[1] - peaks[0] < 0.5 * whole, (peaks, whole)
+
+
+def test_groups_are_those_of_each_part_alone_and_add_up(table: PreferenceTable, folder: Path, tmp_path: Path) -> None:
+    options = {"replicates": 60, "splits": 0, "swaps": 0, "seed": 5, "threads": 1}
+    found = audit_partitions(folder, by="topic", **options)
+    assert found.by == ("topic",)
+    plain = audit_partitions(folder, **options)
+    assert all(getattr(found, n).equals(getattr(plain, n), null_equal=True) for n in FIGURES)
+    assert plain.group_states.is_empty()
+    cut = write_partitions(table, tmp_path / "cut", 777)
+    assert same(audit_partitions(cut, by=["topic"], **options), found)
+    for topic in ("x", "y"):
+        rows = np.flatnonzero((table.attributes["topic"] == topic).to_numpy())
+        alone = audit_partitions(write_partitions(table.subset(rows), tmp_path / topic), **options)
+        for name in GROUPED:
+            ours = getattr(found, name).filter(pl.col("group") == topic)
+            theirs = getattr(alone, name.removeprefix("group_"))
+            assert ours["comparisons"].unique().to_list() == [1200]
+            for column in ("estimate", "count", "n", "logit", "rank", "games"):
+                if column in theirs.columns:
+                    assert ours[column].equals(theirs[column]), (name, column)
+            if "low" in theirs.columns and name in ("group_states", "group_arbitrariness"):
+                assert ours["low"].equals(theirs["low"])  # binomial: no draw is in it
+            se, other = ours["se"].to_numpy(), theirs["se"].to_numpy()
+            assert np.all((se / other > 0.5) & (se / other < 2))
+
+
+def test_groups_are_crossed_named_and_few(table: PreferenceTable, tmp_path: Path) -> None:
+    frame = table.to_frame().with_columns(
+        turn=pl.when(pl.int_range(2400) % 5 == 4).then(None).otherwise(2 + 8 * (pl.int_range(2400) % 2)),
+        many=pl.int_range(2400) % (MOST_GROUPS + 1),
+    )
+    for k, piece in enumerate(frame.iter_slices(500)):
+        piece.write_parquet(tmp_path / f"{k}.parquet")
+    found = audit_partitions(tmp_path, by=("topic", "turn"), replicates=0)
+    sizes = dict(found.group_states.select("group", "comparisons").unique(maintain_order=True).rows())
+    # Topics alternate as turns do.
+    assert list(sizes) == ["x × 2", "x × (none)", "y × 10", "y × (none)"]
+    assert sum(sizes.values()) == 2400
+    assert ordered(["b", "10", "(none)", "9", "a"]) == ["9", "10", "a", "b", "(none)"]
+    with pytest.raises(DataError, match=r"64 groups or fewer.*coarser"):
+        audit_partitions(tmp_path, by="many", replicates=0)
+    with pytest.raises(ColumnError, match="group by"):
+        audit_partitions(tmp_path, by="colour", replicates=0)
+    frame.with_columns(topic=pl.lit("a × b")).write_parquet(tmp_path / "0.parquet")
+    with pytest.raises(DataError, match="crossed"):
+        audit_partitions(tmp_path, by=("topic", "turn"), replicates=0)
+
+
+def test_sums_outgrow_their_bytes_and_packing_keeps_them() -> None:
+    """Units of four billion rows: more than the four bytes of a sum hold."""
+    columns, dealing = Columns(("p",), ("a",)), Dealing(2, 0)
+    k = 1 + 1 + 3 + 1 + 3 + 3 + 2 + 2 + 4 + 1
+    large = Tally(np.arange(2), np.full((2, k), 3_000_000_000, np.uint32), np.array([[6_000_000_000]]))
+    small = Tally(np.arange(1), np.full((1, k), 200, np.uint8), np.array([[200]]))
+    assert small.plus(small).counts.tolist() == [[400] * k]
+    assert small.plus(large).plus(large).counts[:, 0].tolist() == [6_000_000_200, 6_000_000_000]
+    packed = unpack(pack({"x": large, "ä": small}))
+    assert packed["ä"].counts.dtype == np.uint8
+    found = total([{"x": large}, packed], Columns(("p",), ("a",), by=("t",)), dealing)
+    assert found.rows == 4 * 3_000_000_000 + 200
+    assert found.view.principles.comparisons.tolist() == [6_000_000_200, 6_000_000_000]
+    assert found.group("ä")[0].principles.comparisons.tolist() == [200]
+    assert total([{"": small}], columns, dealing).rows == 200
+
+
+def test_no_key_of_a_url_or_of_the_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "env/SECRET+1")
+    url = "s3://AKIA77:sec%2Fret/77@bucket/votes?endpoint_override=http://127.0.0.1:1&secret_key=third77"
+    assert public(url) == "s3://bucket/votes"
+    assert public("s3://bucket/a@b?x=1") == "s3://bucket/a@b"
+    told = without_keys(f"cannot read {url} (AKIA77, sec/ret/77, third77) with env/SECRET+1", url)
+    assert not any(key in told for key in ("AKIA77", "sec%2Fret", "sec/ret", "third77", "SECRET"))
+    with pytest.raises(ReadError) as refused:
+        find("s3://AKIA77:sec ret@bu cket/votes?secret_key=third77")
+    assert "bu cket" in str(refused.value)
+    assert not any(key in str(refused.value) for key in ("AKIA77", "sec ret", "third77"))
+
+
 @pytest.mark.slow
 def test_the_command_shows_and_writes_the_figures(folder: Path, here: PartitionedAudit, tmp_path: Path) -> None:
     main = "import discretion.cli, discretion.cli_scale; discretion.cli.main()"
@@ -214,6 +388,15 @@ def test_the_command_shows_and_writes_the_figures(folder: Path, here: Partitione
     assert document == json.loads((tmp_path / "figures" / "figures.json").read_text())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
+    grouped = done("--by", "topic", "--out", tmp_path / "figures", "--keep", tmp_path / "kept").stdout
+    assert "By topic: arbitrariness" in grouped
+    assert max(map(len, grouped.splitlines())) <= 80
+    by = audit_partitions(folder, by="topic", replicates=60, seed=5)
+    for name in GROUPED:
+        assert pl.read_parquet(tmp_path / "figures" / f"{name}.parquet").equals(getattr(by, name), null_equal=True)
+    assert len(list((tmp_path / "kept").iterdir())) == 12
+    document = json.loads((tmp_path / "figures" / "figures.json").read_text())
+    assert [row["group"] for row in document["group_states"]] == ["x"] * 4 + ["y"] * 4
     refused = done("--out", tmp_path / "other")
     assert refused.returncode == 1
     assert "holds no figures" in refused.stderr

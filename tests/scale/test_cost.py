@@ -18,8 +18,8 @@ from ..studies import votes_table
 @pytest.mark.parametrize("rows", [3_000, 100_000])
 def test_the_bytes_of_a_tally_are_those_that_are_sent(rows: int) -> None:
     frame = votes_table(rows).to_frame()
-    made = tally(frame, Columns.of(frame.columns, None, ""), Dealing(256, 1)).pack()
-    wrapping = 8 * 256 + 1000  # the units' numbers, and the names of the arrays
+    made = tally(frame, Columns.of(frame.schema), Dealing(256, 1)).pack()
+    wrapping = 8 * 256 + 1500  # the units' numbers, and the names of the arrays
     assert 0 <= len(made) - cost(rows, 4, 2, units=256).bytes_tally < wrapping
 
 

@@ -7,10 +7,11 @@ shuffled labels, habits, single raters) is left out, and the audit says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,9 +26,12 @@ from discretion.metrics import resampling
 from discretion.metrics.counts import block_limit
 from discretion.metrics.discrepancy import distances, pair_orders
 from discretion.metrics.priority import Prior, Priority
-from discretion.scale.partitions import Columns, columns_here
+from discretion.scale.groups import grouped
+from discretion.scale.kept import Kept
+from discretion.scale.partitions import Columns
+from discretion.scale.places import Partition, Place, find, schema_of
 from discretion.scale.swaps import swap_tests, tested
-from discretion.scale.tally import Dealing, Tally, Total, tallies_here, total
+from discretion.scale.tally import Dealing, Tallies, Total, tallies_here, total
 from discretion.table import Exclusion
 from discretion.view import Replicates, replicate, split_half
 
@@ -59,9 +63,10 @@ class Partitions:
     Parameters
     ----------
     folder : str
+        Or URL, without keys and settings.
     rows : int
     cut : int
-        Pieces that it was counted in. The figures do not depend on it.
+        Files that had rows. The figures do not depend on it.
     constitution : Constitution
         Of the columns' names alone.
     annotators : tuple of Counted
@@ -97,6 +102,10 @@ class PartitionedAudit:
     ----------
     table : Partitions
         In place of the table.
+    by : tuple of str
+        The attributes that groups are made by.
+    group_states, group_arbitrariness, group_priority, group_discrepancy : polars.DataFrame
+        `group`, `comparisons`, and the columns of the frame without groups; empty without `by`.
     """
 
     name: str
@@ -112,6 +121,11 @@ class PartitionedAudit:
     floor: pl.DataFrame
     differences: pl.DataFrame
     warnings: tuple[str, ...]
+    by: tuple[str, ...] = ()
+    group_states: pl.DataFrame = field(default_factory=pl.DataFrame)
+    group_arbitrariness: pl.DataFrame = field(default_factory=pl.DataFrame)
+    group_priority: pl.DataFrame = field(default_factory=pl.DataFrame)
+    group_discrepancy: pl.DataFrame = field(default_factory=pl.DataFrame)
     views: pl.DataFrame = field(default_factory=pl.DataFrame)
     baselines: pl.DataFrame = field(default_factory=lambda: _absent("baseline", "figure", "annotator"))
     habits: pl.DataFrame = field(default_factory=lambda: _absent("who", "habit"))
@@ -133,11 +147,13 @@ def audit_partitions(
     seed: int = 0,
     reference: str | None = None,
     cluster: str | None = None,
+    by: str | Sequence[str] = (),
     prior: Prior | None = None,
     splits: int | None = None,
     swaps: int | None = None,
     units: int | None = None,
     threads: int | None = None,
+    keep: str | Path | None = None,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> PartitionedAudit:
@@ -150,21 +166,28 @@ def audit_partitions(
     Parameters
     ----------
     folder : path
-        Of wide Parquet files (`write_partitions`); for the engine "ray" also a URL such as s3://bucket/votes, and a
-        folder that every node sees.
+        Of wide Parquet files (`write_partitions`), one such file, or a URL such as s3://bucket/votes; `places.find`
+        says which files count. For the engine "ray" every node has to see it.
     engine : str
         One of `ENGINES`.
     address : str, optional
         Of the cluster; see `discretion.scale.cluster.connect`.
     replicates, seed, reference, cluster, prior, splits, swaps, threads :
         As for `discretion.audit`. Threads are those of this process, for what follows the counting.
+    by : str or sequence of str
+        Attributes of the comparisons, columns of the files. Their values, crossed where there are several, make groups,
+        64 at the most; states, arbitrariness, priorities and discrepancies are then given by group as well.
     units : int, optional
         What is resampled, at the most: blocks of comparisons or of whole clusters. By default
         `metrics.counts.block_limit`.
+    keep : path, optional
+        A folder of this machine where the counts of each file are kept as soon as they are made. An audit that was cut
+        off, by whatever, and is started again with the same folder counts only what is missing; so does one with other
+        replicates, or of more files.
     name : str, optional
         By default that of the folder.
     progress : callable, optional
-        Told after each piece that is counted, and of the stages behind.
+        Told after each file that is counted, and of the stages behind.
 
     Returns
     -------
@@ -175,11 +198,16 @@ def audit_partitions(
     ReadError
         There are no Parquet files, or they cannot be read.
     ColumnError, VoteError, IdError
-        A column is missing or holds what is no vote; an id repeats within a piece (across pieces none is compared).
+        Files have different votes or attributes, or a column holds what is no vote; an id repeats within a piece
+        (across pieces none is compared).
     EmptyError
         There is no annotator, no row, or no principle's vote.
+    DataError
+        There are too many groups, or a number is out of its range.
     StudyError
         `engine` is neither.
+    SavedAuditError
+        Counts cannot be kept.
     ExtraError
         The engine is "ray" and ray is not installed.
     """
@@ -199,19 +227,21 @@ def audit_partitions(
     rng = {stream: np.random.default_rng(sequence) for stream, sequence in streams.items()}
 
     say("counting votes", 0.0)
-    place = str(folder)
+    place = find(folder)
+    by = (by,) if isinstance(by, str) else tuple(by)
+    first = place.files[0]
+    columns = Columns.of(schema_of(first, place.system), cluster, by, first.name)
+    dealing = Dealing(units or block_limit(len(columns.principles)), key)
+    kept = None if keep is None else Kept.of(keep, place, columns, dealing)
     with ExitStack() as joined:
-        count: Callable[[str, Columns, Dealing], Iterator[Tally]]
+        count: _Engine = tallies_here
         if engine == "ray":
             from discretion.scale.cluster import connect
-            from discretion.scale.spread import columns_there, tallies_there
+            from discretion.scale.spread import tallies_there
 
             joined.enter_context(connect(address))
-            columns, count = columns_there(place, cluster), tallies_there
-        else:
-            columns, count = columns_here(place, cluster), tallies_here
-        dealing = Dealing(units or block_limit(len(columns.principles)), key)
-        counted = total(_told(count(place, columns, dealing), say), columns, dealing, prior)
+            count = tallies_there
+        counted = total(_tallies(place, columns, dealing, count, kept, say), columns, dealing, prior)
     names = list(columns.annotators)
     if reference is not None and reference not in names:
         raise IdError(f"there is no annotator {shown(reference)}.", expected=f"one of {', '.join(map(shown, names))}.")
@@ -227,9 +257,12 @@ def audit_partitions(
     floors = split_half(view, sides, threads=threads, report=lambda d: say("noise floor", d))
     coins = resampling.coins(rng["coins"], swaps, view.units.n)
     tests = swap_tests(view, counted.common, coins, threads=threads, report=lambda d: say("label swaps", d))
+    groups: dict[str, Any] = {}
+    if by:
+        groups = grouped(counted, weights, start=point.within, threads=threads, report=lambda d: say("groups", d))
     p = columns.principles
     return PartitionedAudit(
-        name=name if name is not None else place.rstrip("/").rpartition("/")[2] or "audit",
+        name=name if name is not None else place.name.rstrip("/").rpartition("/")[2] or "audit",
         settings=Settings(
             replicates=replicates,
             splits=splits,
@@ -245,7 +278,7 @@ def audit_partitions(
             version=discretion.__version__,
         ),
         table=Partitions(
-            folder=place,
+            folder=place.name,
             rows=counted.rows,
             cut=counted.pieces,
             constitution=Constitution.from_texts(p, p),
@@ -261,14 +294,34 @@ def audit_partitions(
         floor=floor_frame(floors, names),
         differences=differences_frame(view, drawn, names, tests[1]),
         warnings=_warnings(counted, columns, point, drawn, swaps),
+        by=by,
+        **groups,
     )
 
 
-def _told(tallies: Iterable[Tally], say: Progress) -> Iterator[Tally]:
-    """Pass tallies on, telling of each; how many there will be is not known, so the share stays at 0."""
-    for piece in tallies:
-        say("counting votes", 0.0)
-        yield piece
+_Engine = Callable[[Sequence[Partition], Any, Columns, Dealing], Iterator[tuple[Partition, Tallies]]]
+
+
+def _tallies(
+    place: Place, columns: Columns, dealing: Dealing, count: _Engine, kept: Kept | None, say: Progress
+) -> Iterator[Tallies]:
+    """Yield the tallies of every file, kept or counted, and tell the share of the files that are done."""
+    done, missing = 0, []
+    for file in place.files:
+        found = None if kept is None else kept.read(file)
+        if found is None:
+            missing.append(file)
+            continue
+        done += 1
+        yield found
+    if done:
+        say("counting votes", done / len(place.files))
+    for file, found in count(missing, place.system, columns, dealing):
+        if kept is not None:
+            kept.write(file, found)
+        done += 1
+        say("counting votes", done / len(place.files))
+        yield found
 
 
 def _warnings(counted: Total, columns: Columns, point: Priority, drawn: Replicates, swaps: int) -> tuple[str, ...]:

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
 from discretion.errors import SavedAuditError
 from discretion.scale.auditing import FIGURES, PartitionedAudit
+from discretion.scale.groups import GROUPED
+
+if TYPE_CHECKING:
+    from discretion.audit import Audit
 
 DOCUMENT = "figures.json"
 
@@ -22,6 +27,16 @@ def writable(folder: Path) -> None:
         raise SavedAuditError(
             f"{folder} exists and holds no figures of partitions (no {DOCUMENT}). Choose another folder."
         )
+
+
+def figures_document(audit: PartitionedAudit) -> dict[str, Any]:
+    """Return what `document.audit_document` does, and the frames of groups where there are any."""
+    from discretion.document import audit_document, records
+
+    document = audit_document(cast("Audit", audit))  # whatever reads figures alone takes it for one
+    if not audit.by:
+        return document
+    return {**document, "by": list(audit.by), **{name: records(getattr(audit, name)) for name in GROUPED}}
 
 
 def write_figures(audit: PartitionedAudit, document: str, folder: Path) -> None:
@@ -36,7 +51,9 @@ def write_figures(audit: PartitionedAudit, document: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DOCUMENT).unlink(missing_ok=True)
-        for name in FIGURES:
+        for name in GROUPED:  # of an earlier audit, which may have had other groups
+            (folder / f"{name}.parquet").unlink(missing_ok=True)
+        for name in (*FIGURES, *(GROUPED if audit.by else ())):
             getattr(audit, name).write_parquet(folder / f"{name}.parquet", compression="zstd")
         unfinished = folder / f".{DOCUMENT}.part"
         unfinished.write_text(document + "\n", encoding="utf-8")

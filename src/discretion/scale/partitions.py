@@ -1,4 +1,4 @@
-"""A folder of Parquet files that together are one wide table of preferences, and the unit that each row is dealt to.
+"""The columns of Parquet files that together are one wide table of preferences, and the unit a row is dealt to.
 
 A row's unit is a hash of its id (or cluster) and the seed: it is the same however the rows are cut into files, at the
 price of units that are only about equally large.
@@ -7,15 +7,15 @@ price of units that are only about equally large.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from discretion.errors import ColumnError, EmptyError, IdError, ReadError, StudyError, VoteError, shown
+from discretion.errors import ColumnError, DataError, EmptyError, IdError, StudyError, VoteError, shown
 from discretion.table import PreferenceTable, as_votes
 from discretion.vote import MISSING
 
@@ -25,6 +25,14 @@ ROWS = 1_000_000
 _PRINCIPLE, _ANNOTATOR = "principle: ", "annotator: "
 _AT_ONCE = 1 << 14  # texts hashed together, so that eight bytes for each of theirs stay in the cache
 _NULL = "\0"  # the text that stands for rows whose cluster is null: they are one cluster, as in an audit
+
+
+MOST_GROUPS = 64
+"""Groups of an audit at the most: each is held as a sum of its own."""
+NONE = "(none)"
+"""The group of rows that have no value of the attribute."""
+JOINED = " × "
+"""Between the values of attributes that are crossed."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +45,31 @@ class Columns:
         Names, without the prefixes that their columns have.
     cluster : str or None
         The attribute whose values are resampled as wholes.
+    by : tuple of str
+        The attributes whose values, crossed, make the groups.
+    kinds : tuple of str
+        The types of the cluster and of those attributes: what their texts depend on.
+    first : str
+        The file that all this was found in.
     """
 
     principles: tuple[str, ...]
     annotators: tuple[str, ...]
-    cluster: str | None
+    cluster: str | None = None
+    by: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    first: str = ""
 
     @classmethod
-    def of(cls, found: Sequence[str], cluster: str | None, where: str) -> Columns:
-        """Choose from the columns that were found.
+    def of(
+        cls, found: Mapping[str, pl.DataType], cluster: str | None = None, by: Sequence[str] = (), where: str = ""
+    ) -> Columns:
+        """Choose from the columns that a file has.
 
         Raises
         ------
         ColumnError
-            There is no id, no principle or no such cluster.
+            There is no id, no principle, or no such attribute.
         EmptyError
             There is no annotator.
         """
@@ -58,7 +77,7 @@ class Columns:
         annotators = tuple(name.removeprefix(_ANNOTATOR) for name in found if name.startswith(_ANNOTATOR))
         if "id" not in found or not principles:
             raise ColumnError(
-                f"the partitions have the columns {', '.join(map(shown, found[:12])) or '(none)'}.",
+                f"the partitions have the columns {', '.join(map(shown, list(found)[:12])) or '(none)'}.",
                 expected=f"id, “{_PRINCIPLE}NAME” …, “{_ANNOTATOR}NAME” …, as write_partitions makes them",
                 path=where,
             )
@@ -66,23 +85,54 @@ class Columns:
             raise EmptyError("the partitions have no annotators.", expected=f"columns “{_ANNOTATOR}NAME”", path=where)
         if cluster is not None and cluster not in found:
             raise ColumnError("the partitions have no such attribute to cluster by.", path=where, column=cluster)
-        return cls(principles, annotators, cluster)
+        for name in by:
+            if name not in found:
+                raise ColumnError("the partitions have no such attribute to group by.", path=where, column=name)
+        columns = cls(principles, annotators, cluster, tuple(by), (), where)
+        return replace(columns, kinds=columns._kinds(found))
+
+    @property
+    def attributes(self) -> list[str]:
+        """The cluster and what groups are made by."""
+        return [*([] if self.cluster is None else [self.cluster]), *self.by]
 
     @property
     def wanted(self) -> list[str]:
         """The columns to read, in order."""
-        key = ["id"] if self.cluster is None else dict.fromkeys(["id", self.cluster])
-        return [*key, *(_PRINCIPLE + p for p in self.principles), *(_ANNOTATOR + a for a in self.annotators)]
+        keys = dict.fromkeys(["id", *self.attributes])
+        votes = [*(_PRINCIPLE + p for p in self.principles), *(_ANNOTATOR + a for a in self.annotators)]
+        return [*keys, *(name for name in votes if name not in keys)]
 
-    def require(self, found: Sequence[str], where: str) -> None:
-        """Raise a `ColumnError` where a wanted column was not found."""
-        absent = [name for name in self.wanted if name not in found]
-        if absent:
-            raise ColumnError(
-                f"there is no column {', '.join(map(shown, absent[:5]))}, though another partition has it.",
-                expected="the same columns in every file",
-                path=where,
-            )
+    def _kinds(self, found: Mapping[str, pl.DataType]) -> tuple[str, ...]:
+        texts = (pl.Categorical, pl.Enum)
+        return tuple("String" if isinstance(found[name], texts) else str(found[name]) for name in self.attributes)
+
+    def require(self, found: Mapping[str, pl.DataType], where: str) -> None:
+        """Raise a `ColumnError` where a file has other votes than the first, or attributes of another type.
+
+        A column that only some files have would otherwise be counted or not by the order of the files' names.
+        """
+        expected = "the same principles, annotators and attributes in every file"
+        for name in self.wanted:
+            if name not in found:
+                raise ColumnError(
+                    f"there is no such column, though {self.first or 'another file'} has it.",
+                    expected=expected, path=where, column=name,
+                )  # fmt: skip
+        wanted = set(self.wanted)
+        for name in found:
+            if name.startswith((_PRINCIPLE, _ANNOTATOR)) and name not in wanted:
+                raise ColumnError(
+                    f"there is this column, though {self.first or 'another file'} has none.",
+                    expected=expected, path=where, column=name,
+                )  # fmt: skip
+        for name, kind, other in zip(self.attributes, self.kinds, self._kinds(found), strict=True):
+            if kind != other:
+                raise ColumnError(
+                    f"it is {other}, though in {self.first or 'another file'} it is {kind}: equal values would not be "
+                    "taken for equal.",
+                    expected="the same type in every file", path=where, column=name,
+                )  # fmt: skip
 
     def votes(self, frame: pl.DataFrame) -> tuple[NDArray[np.int8], list[NDArray[np.int8]]]:
         """Return the principles' votes, int8 (n, P), and each annotator's, int8 (n,).
@@ -114,6 +164,36 @@ class Columns:
         if self.cluster is None:
             return ids.cast(pl.String)
         return frame[self.cluster].cast(pl.String).fill_null(_NULL)
+
+    def groups(self, frame: pl.DataFrame) -> tuple[list[str], NDArray[np.integer]]:
+        """Return the groups that a piece has rows of, and the place of each row's among them, (n,).
+
+        Raises
+        ------
+        DataError
+            There are more than `MOST_GROUPS`, or a value holds what stands between crossed values.
+        """
+        texts = [frame[name].cast(pl.String).fill_null(NONE).alias(str(k)) for k, name in enumerate(self.by)]
+        for name, text in zip(self.by, texts, strict=True):
+            if len(texts) > 1 and text.str.contains(JOINED, literal=True).any():
+                raise DataError(
+                    f"a value contains {JOINED!r}, which stands between values that are crossed.",
+                    remedy="Write it in another way.", column=name,
+                )  # fmt: skip
+        joined = pl.DataFrame(texts).select(pl.concat_str(pl.all(), separator=JOINED)).to_series()
+        names = joined.unique().sort()
+        few_groups(len(names), self.by)
+        return names.to_list(), joined.cast(pl.Enum(names)).to_physical().to_numpy()
+
+
+def few_groups(count: int, by: Sequence[str]) -> None:
+    """Raise a `DataError` where there are more than `MOST_GROUPS`."""
+    if count > MOST_GROUPS:
+        raise DataError(
+            f"{' and '.join(map(shown, by))} have {count:,} values or more.",
+            expected=f"{MOST_GROUPS} groups or fewer",
+            remedy="Write a column of coarser groups (ranges, periods, the largest and all others), or cross less.",
+        )
 
 
 def _votes(frame: pl.DataFrame, name: str) -> NDArray[np.int8]:
@@ -179,63 +259,3 @@ def write_partitions(table: PreferenceTable, folder: str | Path, rows: int = ROW
         piece.write_parquet(unfinished, compression="zstd")
         os.replace(unfinished, part)
     return folder
-
-
-def files_of(folder: str | Path) -> list[Path]:
-    """Return the Parquet files of a local folder, also in folders within it, in the order of their names.
-
-    Raises
-    ------
-    ReadError
-        There is none.
-    """
-    files = sorted(Path(folder).rglob("*.parquet"))
-    if not files:
-        raise ReadError(
-            "there are no Parquet files.",
-            expected="a folder of partitions, on this machine unless the engine is ray",
-            path=folder,
-        )
-    return files
-
-
-def columns_here(folder: str | Path, cluster: str | None) -> Columns:
-    """Return the columns to read, from the first file of a local folder.
-
-    Raises
-    ------
-    ReadError, ColumnError, EmptyError
-        As `files_of` and `Columns.of`.
-    """
-    return Columns.of(schema_of(files_of(folder)[0]), cluster, str(folder))
-
-
-def schema_of(file: Path) -> list[str]:
-    """Return the names of a Parquet file's columns.
-
-    Raises
-    ------
-    ReadError
-        It is no Parquet file.
-    """
-    try:
-        return list(pl.read_parquet_schema(file))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ReadError(f"it is no Parquet file: {error}.", path=file) from error
-
-
-def pieces_of(folder: str | Path, columns: Columns) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a local folder, a file after the other and no more than `ROWS` at a time.
-
-    Raises
-    ------
-    ReadError, ColumnError
-        A file cannot be read, or lacks a column.
-    """
-    for file in files_of(folder):
-        columns.require(schema_of(file), str(file))
-        try:
-            frame = pl.read_parquet(file, columns=columns.wanted, hive_partitioning=False)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise ReadError(f"it cannot be read: {error}.", path=file) from error
-        yield from frame.iter_slices(ROWS)

@@ -1,4 +1,4 @@
-"""Counting partitions on a Ray cluster: each file is a task of Ray Data, and what travels is its tally in bytes.
+"""Counting partitions on a Ray cluster: each file is a task of Ray Data, and what travels is its tallies in bytes.
 
 Imports ray as it loads. Files are listed here and opened in the tasks: Ray's own Parquet reader lists them in actors,
 and a node that takes such an actor with it ends the whole audit.
@@ -7,114 +7,73 @@ and a node that takes such an actor with it ends the whole audit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
-from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from discretion import errors
-from discretion.errors import DiscretionError, ExtraError, ReadError
-from discretion.scale.partitions import ROWS, Columns
-from discretion.scale.tally import Dealing, Tally, tally
+from discretion.errors import DiscretionError, ExtraError
+from discretion.scale.partitions import Columns
+from discretion.scale.places import Partition, without_keys
+from discretion.scale.tally import Dealing, Tallies, Tally, tallies_of
 
 try:
-    import pyarrow.fs
-    import pyarrow.parquet
     import ray.data
     from ray.exceptions import RayError
 except ModuleNotFoundError as error:
     raise ExtraError("ray", "An audit on a cluster") from error
 
 
-def files_there(folder: str) -> tuple[Any, list[str]]:
-    """Return the file system of a folder or URL, and the Parquet files in it, in the order of their names.
-
-    Raises
-    ------
-    ReadError
-        There is none, or the file system does not answer.
-    """
-    try:
-        place = folder if "://" in folder else str(Path(folder).resolve())
-        system, path = pyarrow.fs.FileSystem.from_uri(place)
-        found = system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
-    except (OSError, ValueError) as error:
-        raise ReadError(f"the folder cannot be listed: {error}.", path=folder) from error
-    files = sorted(info.path for info in found if info.is_file and info.path.endswith(".parquet"))
-    if not files:
-        raise ReadError("there are no Parquet files.", expected="a folder of partitions", path=folder)
-    return system, files
-
-
-def columns_there(folder: str, cluster: str | None) -> Columns:
-    """Return the columns to read, from the first file of a folder or URL.
-
-    Raises
-    ------
-    ReadError, ColumnError, EmptyError
-        As for partitions on this machine.
-    """
-    system, files = files_there(folder)
-    with _opened(system, files[0]) as file:
-        return Columns.of(file.schema_arrow.names, cluster, folder)
-
-
-def tallies_there(folder: str, columns: Columns, dealing: Dealing) -> Iterator[Tally]:
-    """Yield the tallies of the partitions as they are ready, in any order, on the cluster that is joined.
+def tallies_there(
+    files: Sequence[Partition], system: Any, columns: Columns, dealing: Dealing
+) -> Iterator[tuple[Partition, Tallies]]:
+    """Yield files with their tallies as they are ready, in any order, counted on the cluster that is joined.
 
     What a node takes with it when it leaves is counted again elsewhere, and once.
 
     Raises
     ------
-    ReadError, ColumnError, IdError, VoteError
+    ReadError, ColumnError, IdError, VoteError, DataError
         As `tallies_here`.
     DiscretionError
         The cluster gave up.
     """
-    system, files = files_there(folder)
+    if not files:
+        return
 
-    def count(batch: dict[str, Any]) -> dict[str, list[Any]]:
-        try:
-            pieces = (tally(p, columns, dealing) for path in batch["item"] for p in _pieces(system, str(path), columns))
-            found = next(pieces, None)
-            if found is None:
-                return {"tally": [], "refused": [], "why": []}
-            return {"tally": [reduce(Tally.plus, pieces, found).pack()], "refused": [""], "why": [""]}
-        except DiscretionError as error:  # as an answer: of what a task raises, Ray hands on the text alone
-            return {"tally": [b""], "refused": [type(error).__name__], "why": [str(error)]}
+    def count(batch: dict[str, Any]) -> Iterator[dict[str, list[Any]]]:
+        """Yield a row for each group of each file: together they may be too large for one of Arrow's."""
+        for k in map(int, batch["item"]):
+            try:
+                found = tallies_of(files[k], system, columns, dealing)
+            except DiscretionError as error:  # as an answer: of what a task raises, Ray hands on the text alone
+                yield _row(k, refused=type(error).__name__, why=str(error))
+                continue
+            for name, tally in found.items():
+                yield _row(k, len(found), name, tally.pack())
+            if not found:
+                yield _row(k)
 
+    waiting: dict[int, Tallies] = {}
     with _quiet():
         try:
-            paths = ray.data.from_items(files, override_num_blocks=len(files))
-            for row in paths.map_batches(count, batch_size=1).iter_rows():
+            places = ray.data.from_items(list(range(len(files))), override_num_blocks=len(files))
+            for row in places.map_batches(count, batch_size=1).iter_rows():
                 if row["refused"]:
                     raise getattr(errors, row["refused"])(row["why"])
-                yield Tally.unpack(row["tally"])
+                k = row["file"]
+                if row["groups"]:
+                    waiting.setdefault(k, {})[row["group"]] = Tally.unpack(row["tally"])
+                if len(waiting.get(k, {})) == row["groups"]:
+                    yield files[k], waiting.pop(k, {})
         except RayError as error:
-            raise DiscretionError(f"the cluster could not count the partitions of {folder}: {error}") from error
+            raise DiscretionError(f"the cluster could not count the partitions: {without_keys(error)}") from error
 
 
-def _pieces(system: Any, path: str, columns: Columns) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a file, no more than `ROWS` at a time, whatever its size."""
-    with _opened(system, path) as file:
-        columns.require(file.schema_arrow.names, path)
-        for batch in file.iter_batches(ROWS, columns=columns.wanted):
-            if batch.num_rows:
-                yield pl.DataFrame(pl.from_arrow(batch))
-
-
-@contextmanager
-def _opened(system: Any, path: str) -> Iterator[Any]:
-    try:
-        with system.open_input_file(path) as source:
-            yield pyarrow.parquet.ParquetFile(source)
-    except DiscretionError:
-        raise
-    except (OSError, ValueError) as error:  # pyarrow's errors are both
-        raise ReadError(f"it cannot be read: {error}.", path=path) from error
+def _row(
+    file: int, groups: int = 0, group: str = "", tally: bytes = b"", refused: str = "", why: str = ""
+) -> dict[str, list[Any]]:
+    return {"file": [file], "groups": [groups], "group": [group], "tally": [tally], "refused": [refused], "why": [why]}
 
 
 @contextmanager
