@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from discretion.errors import DataError, ReadError
 from discretion.sources.argilla import load_argilla
 from discretion.sources.argilla_write import questions, write_argilla
+from discretion.sources.conversations import as_messages
 from discretion.study import load_questions, load_study
 from discretion.vote import MISSING
 
@@ -134,6 +135,48 @@ def test_the_form_of_the_server_has_times_and_states(tmp_path: Path) -> None:
         "id": "1", "prompt": "p", "first": "x", "second": "y", "topic": "t", "id_": "odd", "chosen_": "x",
         "rejected_": "y",
     }  # fmt: skip
+
+
+def talk(*texts: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("name", ["chat", "conversation", "messages", "our own name"])
+@pytest.mark.parametrize("lone", [False, True])
+def test_a_field_of_messages_is_the_prompt(tmp_path: Path, name: str, lone: bool) -> None:
+    asked = talk("hi") if lone else talk("hi", "ho", "on")
+    sides: list[dict[str, Any]] = [
+        {"response_a": "yes", "response_b": "no"},
+        {f"response_{k}": [{"role": "assistant", "content": text}] for k, text in (("a", "yes"), ("b", "no"))},
+        {"response_a": [*asked, *talk("", "yes")[1:]], "response_b": [*asked, *talk("", "no")[1:]]},
+    ]
+    want = "hi" if lone else "User: hi\n\nAssistant: ho\n\nUser: on"
+    for answers in sides:
+        fields = {"prompt": None, name: asked, **answers}
+        path = saved(tmp_path, [record("1", fields, responses=answered("q", u="response_a"))])
+        assert load_argilla(path).comparisons == [{"id": "1", "prompt": want, "response_a": "yes", "response_b": "no"}]
+
+
+def test_of_two_fields_of_messages_none_is_guessed(tmp_path: Path) -> None:
+    fields = {"one": talk("hi"), "other": talk("ho"), "response_a": "yes", "response_b": "no"}
+    found = load_argilla(saved(tmp_path, [record("1", fields, responses=answered("q", u="response_a"))]))
+    assert found.comparisons[0]["prompt"] is None
+    assert found.left_out == {"fields and metadata that are nested": 2}
+
+
+def test_messages_that_quote_turns_are_remembered(tmp_path: Path) -> None:
+    asked = talk("p\n\nUser: quoted", "ho", "on")
+    fields = {"chat": asked, "response_a": "yes", "response_b": "no"}
+    found = load_argilla(saved(tmp_path, [record("1", fields, responses=answered("q", u="response_a"))]))
+    (row,) = found.comparisons
+    assert as_messages(row["prompt"], "yes", "no", row["message_lengths"])[0] == asked
+
+
+def test_a_field_and_metadata_of_one_name_are_both_kept(tmp_path: Path) -> None:
+    fields = {"prompt": "p", "topic": "field", "response_a": "yes", "response_b": "no"}
+    rows = [record("1", fields, responses=answered("q", u="response_a"), metadata={"topic": "meta"})]
+    (row,) = load_argilla(saved(tmp_path, rows)).comparisons
+    assert (row["topic"], row["topic_"]) == ("meta", "field")
 
 
 def test_what_was_converted_is_a_study(tmp_path: Path) -> None:

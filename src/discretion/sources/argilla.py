@@ -14,7 +14,7 @@ from discretion.errors import ReadError
 from discretion.sources.columns import listed
 from discretion.sources.converted import Converted
 from discretion.sources.records import Record, mapping, objects, read_records, scalar
-from discretion.sources.sides import attributes_of, is_preference, paired, prompt_of, responses_of, side_of, texts_of
+from discretion.sources.sides import attributes_of, is_preference, paired, prompts_of, responses_of, side_of, texts_of
 from discretion.vote import FIRST, SECOND
 
 _EXPECTED = "Argilla's records: {id, fields, responses, suggestions}"
@@ -67,11 +67,11 @@ def load_argilla(path: str | Path, *, question: str | None = None) -> Converted:
             left["records whose id stood there before"] += 1
             continue
         seen.add(name)
-        prompt, a, b = texts_of(fields, first, second, path, row)
+        texts = texts_of(fields, first, second, path, row)
         extra, nested = attributes_of(mapping(record.get("metadata"), "metadata", path, row), ())
-        more, nested_too = attributes_of(fields, (*sides, prompt_of(fields) or "", *extra))
+        more, nested_too = attributes_of(fields, (*sides, *prompts_of(fields)), extra)
         left["fields and metadata that are nested"] += nested + nested_too
-        comparisons.append({"id": name, "prompt": prompt, "response_a": a, "response_b": b, **extra, **more})
+        comparisons.append({"id": name, **texts, **extra, **more})
         answers.append((name, _responses(record, path, row, left), _suggestions(record, path, row)))
     every = [said for _, given, models in answers for said in (*given, *models)]
     asked, scored = _question(every, sides, question, path)

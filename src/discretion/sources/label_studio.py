@@ -15,7 +15,7 @@ from discretion.errors import ReadError
 from discretion.sources.columns import listed
 from discretion.sources.converted import Converted
 from discretion.sources.records import Record, mapping, objects, read_records, scalar
-from discretion.sources.sides import attributes_of, is_preference, prompt_of, responses_of, side_of, texts_of
+from discretion.sources.sides import attributes_of, is_preference, prompts_of, responses_of, side_of, texts_of
 from discretion.vote import FIRST, SECOND
 
 _EXPECTED = "Label Studio's JSON export (not JSON-MIN, not CSV): tasks of {data, annotations}"
@@ -59,10 +59,10 @@ def load_label_studio(path: str | Path, *, question: str | None = None) -> Conve
             left["tasks whose id stood there before"] += 1
             continue
         seen.add(name)
-        prompt, a, b = texts_of(data, *sides, path, row)
-        extra, nested = attributes_of(data, (*sides, prompt_of(data) or "", "id"))
+        texts = texts_of(data, *sides, path, row)
+        extra, nested = attributes_of(data, (*sides, *prompts_of(data), "id"))
         left["data that are nested"] += nested
-        comparisons.append({"id": name, "prompt": prompt, "response_a": a, "response_b": b, **extra})
+        comparisons.append({"id": name, **texts, **extra})
         given.append((name, _annotations(task, path, row, left), _predictions(task, path, row)))
     judged = [each for _, people, models in given for each in (*people, *models)]
     asked = _asked([result for _, results, _ in judged for result in results], sides, question, path)

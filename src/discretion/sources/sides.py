@@ -15,19 +15,22 @@ from typing import Any
 from discretion.errors import ReadError
 from discretion.sources.columns import listed
 from discretion.sources.comparisons import PAIRS
-from discretion.sources.conversations import flatten, split_messages
+from discretion.sources.conversations import LENGTHS, Message, message_lengths, split_messages
 from discretion.vote import FIRST, NEITHER, SECOND
 
 _MARKS = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"))
 _MARK = "a|b|0|1|2|left|right|first|second"
-_PROMPTS = ("prompt", "instruction", "question", "input", "query", "user_prompt", "context")
+_PROMPTS = (
+    "prompt", "instruction", "question", "input", "query", "user_prompt", "chat", "conversation", "messages",
+    "dialogue", "history", "context",
+)  # fmt: skip
 _RESPONSES = ("response", "answer", "text", "txt", "output", "completion", "generation", "reply", "summary", "option")
 _NEITHER = ("tie", "neither", "both", "equal", "same", "no_preference", "indifferent", "none", "not_applicable", "n/a")
 _FIRST = ("first", "left", "a", "chosen")
 _SECOND = ("second", "right", "b", "rejected")
 _RESERVED = frozenset(("id", "prompt", *(name for pair in PAIRS for name in pair)))
 
-Text = str | list[dict[str, str | None]]
+Text = str | list[Message]
 
 
 def paired(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -75,10 +78,10 @@ def responses_of(names: Iterable[str], path: str | Path, row: int) -> tuple[str,
     return chosen[0]
 
 
-def texts_of(
-    fields: Mapping[str, Any], first: str, second: str, path: str | Path, row: int
-) -> tuple[str | None, str, str]:
-    """Return the prompt (None where there is none, or an empty one) and the responses, as text.
+def texts_of(fields: Mapping[str, Any], first: str, second: str, path: str | Path, row: int) -> dict[str, str | None]:
+    """Return the texts of a comparison: `prompt` (None where there is none, or an empty one) and both responses.
+
+    They have the names of a comparisons file; `message_lengths` is there too where messages need it.
 
     Raises
     ------
@@ -86,31 +89,52 @@ def texts_of(
         A response is missing, or neither a text nor messages.
     """
     name = prompt_of(fields)
-    prompt = None if name is None or fields[name] in (None, "") else _text(fields[name], name, path, row)
-    a, b = (_text(fields.get(side), side, path, row) for side in (first, second))
-    if isinstance(a, list) and isinstance(b, list):
-        return split_messages(prompt, a, b)
-    whole = prompt if prompt is None or isinstance(prompt, str) else flatten(prompt)
-    return whole, a if isinstance(a, str) else flatten(a), b if isinstance(b, str) else flatten(b)
+    prompt = None if name is None else _text(fields[name], name, path, row)
+    given = [_text(fields.get(side), side, path, row) for side in (first, second)]
+    a, b = map(_messages, given)
+    texts = dict(zip(("prompt", "response_a", "response_b"), split_messages(prompt, a, b), strict=True))
+    # Texts alone say nothing of where messages end: what reads as a conversation may be one.
+    lengths = message_lengths(prompt, a, b) if any(isinstance(each, list) for each in (prompt, *given)) else None
+    return texts if lengths is None else {**texts, LENGTHS: lengths}
 
 
-def prompt_of(fields: Iterable[str]) -> str | None:
-    """Return the name of the prompt's field, None where there is none."""
-    there = set(fields)
-    return next((name for name in _PROMPTS if name in there), None)
+def prompt_of(fields: Mapping[str, Any]) -> str | None:
+    """Return the name of the prompt's field, None where there is none that holds something.
+
+    It has a usual name, or is the only one of messages beside the responses.
+    """
+    named = next((name for name in _PROMPTS if fields.get(name) not in (None, "", [])), None)
+    if named is not None:
+        return named
+    answers = {name for pair in paired(fields) for name in pair}
+    talks = [name for name, value in fields.items() if name not in answers and value and _is_talk(value)]
+    return talks[0] if len(talks) == 1 else None
+
+
+def prompts_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the prompt's field and of others of such names that are empty: no attributes."""
+    name = prompt_of(fields)
+    return (*(() if name is None else (name,)), *(each for each in _PROMPTS if fields.get(each) in (None, "", [])))
 
 
 def _text(value: object, name: str, path: str | Path, row: int) -> Text:
     if isinstance(value, str):
         return value
-    sound = isinstance(value, list) and all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    )
-    if not value or not isinstance(value, list) or not sound:
+    if not value or not isinstance(value, list) or not _is_talk(value):
         raise ReadError(
             "is no text.", expected="a text, or a list of {role, content}.", path=path, row=row, column=name
         )
     return [{"role": m["role"], "content": m["content"]} for m in value]
+
+
+def _messages(value: Text) -> list[Message]:
+    return [{"role": "assistant", "content": value}] if isinstance(value, str) else value
+
+
+def _is_talk(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
+    )
 
 
 def side_of(answer: object, first: str, second: str) -> int | None:
@@ -161,12 +185,14 @@ def _mark(name: str) -> str | None:
     return found[1].lower() if found else None
 
 
-def attributes_of(fields: Mapping[str, Any], taken: Iterable[str]) -> tuple[dict[str, Any], int]:
+def attributes_of(
+    fields: Mapping[str, Any], taken: Iterable[str], used: Iterable[str] = ()
+) -> tuple[dict[str, Any], int]:
     """Return the scalars of a record that are no texts of it, and how many others were nested.
 
-    A name that a comparisons file gives a meaning to gets an underscore.
+    A name that a comparisons file gives a meaning to, or another attribute has (`used`), gets an underscore.
     """
-    taken = set(taken)
+    taken, used = set(taken), set(used)
     found: dict[str, Any] = {}
     nested = 0
     for name, value in fields.items():
@@ -175,7 +201,7 @@ def attributes_of(fields: Mapping[str, Any], taken: Iterable[str]) -> tuple[dict
         if value is not None and not isinstance(value, (str, int, float, bool)):
             nested += 1
             continue
-        while name in _RESERVED or name in found:
+        while name in _RESERVED or name in found or name in used:
             name += "_"
         found[name] = value
     return found, nested
