@@ -85,6 +85,19 @@ def test_raters_are_dealt_where_no_label_can_be_swapped() -> None:
 
 
 @pytest.mark.slow
+def test_deals_hold_their_level_where_raters_of_one_community_differ() -> None:
+    """Two kinds of raters, in no relation to the community: swaps (the control) take who was drawn for who they are."""
+    deals = swaps = 0
+    for seed in range(25):
+        audited = made(world(seed, count=40, each=60), half=["a", "b"])
+        found = communities(audited, ["half"], replicates=60, deals=99, clusters=False, threads=1)
+        deals += found.tests["p_deals"].item() < 0.05
+        swaps += found.tests["p"].item() < 0.05
+    assert deals <= 4
+    assert swaps > deals
+
+
+@pytest.mark.slow
 def test_dealing_holds_its_level() -> None:
     small = 0
     for seed in range(60):

@@ -52,7 +52,7 @@ _DEALS = 199
 _COMMON = 20  # comparisons that two communities share: with fewer there is next to nothing to swap
 _TESTS = {
     "community": pl.String, "other": pl.String, "test": pl.String, "p": pl.Float64, "q": pl.Float64,
-    "null_mean": pl.Float64, "common": pl.Int64,
+    "null_mean": pl.Float64, "common": pl.Int64, "p_deals": pl.Float64, "q_deals": pl.Float64,
 }  # fmt: skip
 
 
@@ -97,7 +97,9 @@ class Communities:
     tests : polars.DataFrame
         Whether two communities rank alike: `community`, `other`, `test` (`SWAPS`, or `DEALS` where the two share too
         few comparisons; "" for none), `p`, `q` (false discoveries among these rows controlled), `null_mean` (of the
-        discrepancy), `common` (comparisons).
+        discrepancy), `common` (comparisons), `p_deals`, `q_deals` (of deals for all). Swaps ask whether these very
+        raters rank alike, deals whether two communities do of whom they are a sample: where raters of one community
+        differ among themselves the first is easily small.
     deals : int
         How often raters were dealt.
     unknown : mapping of str to int
@@ -197,7 +199,7 @@ def communities(
     replicates : int
         Of the bootstrap, and one more than label swaps; with none there are no tests of the same discretion.
     deals : int
-        Of raters to two communities that share fewer than twenty comparisons, in place of swaps.
+        Of the raters of two communities to the two; what tests those that share fewer than twenty comparisons.
     seed : int
     threads : int, optional
     report : callable, optional
@@ -379,20 +381,20 @@ def _tests(
     """Return a p-value for every two communities: by swaps where they share comparisons, otherwise by deals."""
     place = {name: k for k, name in enumerate(names)}
     rows = found.discrepancy.filter(pl.col("annotator").is_in(list(names)) & pl.col("other").is_in(list(names)))
-    p, null = rows["p_value"].to_numpy().copy(), rows["null_mean"].to_numpy().copy()
+    p, null = rows["p_value"].to_numpy(), rows["null_mean"].to_numpy()
     common = rows["common"].to_numpy()
     pairs = [(place[a], place[b]) for a, b in rows.select("annotator", "other").iter_rows()]
-    dealt = np.flatnonzero((common < _COMMON) | np.isnan(p)) if deals else np.empty(0, np.int64)
-    if len(dealt):
-        made = deal(
-            labels, of, [pairs[k] for k in dealt], deals, rng, prior=Prior.of(found.settings.prior), threads=threads,
-            report=report,
-        )  # fmt: skip
-        p[dealt], null[dealt] = made.p, made.null_mean
     how = np.where(np.isnan(p), "", SWAPS).astype(object)
-    how[[k for k in dealt if not np.isnan(p[k])]] = DEALS
+    p_deals = np.full(len(p), np.nan)
+    if deals and pairs:
+        made = deal(labels, of, pairs, deals, rng, prior=Prior.of(found.settings.prior), threads=threads, report=report)
+        p_deals = made.p
+        instead = ((common < _COMMON) | np.isnan(p)) & ~np.isnan(p_deals)
+        p, null = np.where(instead, p_deals, p), np.where(instead, made.null_mean, null)
+        how = np.where(instead, DEALS, how)
     told = {"community": rows["annotator"], "other": rows["other"], "test": how.tolist(), "p": p,
-            "q": false_discovery(p), "null_mean": null, "common": common}  # fmt: skip
+            "q": false_discovery(p), "null_mean": null, "common": common, "p_deals": p_deals,
+            "q_deals": false_discovery(p_deals)}  # fmt: skip
     return pl.DataFrame(told, schema=_TESTS)
 
 

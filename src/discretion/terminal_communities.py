@@ -16,7 +16,7 @@ from rich.text import Text
 
 from discretion.communities import ALL, DEALS, SWAPS, Communities, distances_between_groups
 from discretion.metrics.groups import Groups
-from discretion.rater_labels import ARBITRARINESS
+from discretion.rater_labels import ARBITRARINESS, NEITHER
 from discretion.terminal import interval, percent, plain, probability, section, table_of
 
 _PAIRS = 12
@@ -51,13 +51,14 @@ def _agreement(found: Communities, console: Console) -> None:
         ("95 %", "r"),
     )  # fmt: skip
     sizes = np.bincount(found.of, minlength=len(found.names))
+    given = dict(found.labels.filter(pl.col("measure") == NEITHER).select("community", "n").iter_rows())
     count = dict(zip(found.names, sizes.tolist(), strict=True)) | {ALL: len(found.of)}
     for row in found.alpha.iter_rows(named=True):
         rate = rates.get(row["community"])
         told = ("", "") if rate is None else (percent(rate["estimate"]), interval(rate["low"], rate["high"]))
         ends = "–" if math.isnan(row["low"]) else f"{_number(row['low'])}–{_number(row['high'])}"
         table.add_row(
-            Text(_name(row["community"])), f"{count[row['community']]:,}", f"{row['labels']:,}",
+            Text(_name(row["community"])), f"{count[row['community']]:,}", f"{given[row['community']]:,.0f}",
             _number(row["alpha"]), ends, *told,
         )  # fmt: skip
     note = "alpha: Krippendorff's, 1 is full agreement, 0 is chance. Arbitrary: single labels against a consensus, %."
@@ -147,6 +148,14 @@ def _apart(found: Communities, console: Console) -> None:
         )
     more = f" {rows.height - _PAIRS} more in --json." if rows.height > _PAIRS else ""
     console.print(section("How differently communities rank the principles", table, f"{note}{more}"))
+    apart = rows.filter((pl.col("test") == SWAPS) & (pl.col("q") < 0.05))
+    alike = apart.filter(pl.col("q_deals") >= 0.05).height
+    if alike:
+        told = (
+            f"Of {apart.height:,} pairs apart by swaps {alike:,} would not be so with their raters dealt to the two at "
+        )
+        told += "random: raters of one community differ among themselves, and others like them might rank alike."
+        console.print(Padding(Text(told), (0, 0, 0, 2)))
 
 
 def _reweighted(found: Communities, console: Console) -> None:
