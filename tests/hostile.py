@@ -32,7 +32,7 @@ def hostile_audit(replicates: int = 20) -> Audit:
     n, p = 60, len(ATTACKS)
     X = rng.choice(np.array([-1, 0, 1], np.int8), size=(n, p))
     names = [f"{attack} p{k}" for k, attack in enumerate(ATTACKS)]
-    who = [f"{ATTACKS[k]} a{k}" for k in range(4)]
+    who = [f"{ATTACKS[k]} a{k}" for k in (0, 1, 2, 6)]
     ids = [f"{ATTACKS[k % p]}/../{k}?x=&y#{k}" for k in range(n)]
     topics = [ATTACKS[k % 3] for k in range(n)]
     raters = tuple(

@@ -6,20 +6,24 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
+import polars as pl
 import pytest
 
 from discretion.audit import Audit, audit
 from discretion.cases.index import Cases
 from discretion.cases.query import Query
+from discretion.communities import communities
 from discretion.diagnosis import diagnose
 from discretion.report import tables
 from discretion.report.page import page, write
 from discretion.reproduce import reproduce_hh
+from discretion.simulate import Raters, Voter, World
 from discretion.study import load_study
 from discretion.table import PreferenceTable
 
@@ -202,6 +206,41 @@ def _all(columns: dict, name: str) -> list:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_communities_and_change_stand_in_the_page() -> None:
+    rng = np.random.default_rng(0)
+    up, down = (1.5, 0.5, -0.5, -1.5), (-1.5, -0.5, 0.5, 1.5)
+    people = Raters(40, 80, (Voter("city", up), Voter("village", down)))
+    drawn = World(("help", "harm", "honest", "fair"), active=0.6, together=0.85, raters=people).draw(600, 0)
+    timed = []
+    for k, a in enumerate(drawn.table.annotators):
+        if a.kind == "rater":  # the first forget a part of it halfway
+            times = np.sort(rng.uniform(0, 1e6, len(a.values)))
+            turned = (times > np.median(times)) & (k < 8) & (rng.random(len(times)) < 0.5)
+            about = {"region": f"region {drawn.community[len(timed)]}", "age": ("young", "old")[len(timed) % 2]}
+            a = replace(a, values=np.where(turned, -a.values, a.values).astype(np.int8), times=times, about=about)
+            timed.append(a)
+    others = tuple(a for a in drawn.table.annotators if a.kind != "rater")
+    audited = audit(replace(drawn.table, annotators=(*others, *timed)), replicates=60, splits=20, swaps=59)
+    html = page(audited)
+    found = payload_of(html)["data"]["communities"]
+    apart = {name: frame["columns"] for name, frame in found.items()}
+    assert set(apart) == {"region", "age"}
+    assert apart["region"]["flag"] == ["beyond chance"]
+    assert apart["age"]["flag"] == ["may be chance"]
+    truth = communities(audited, ["region"], clusters=False, replicates=60)
+    (known,) = truth.audit.discrepancy.filter(
+        pl.col("annotator").is_in(truth.names) & pl.col("other").is_in(truth.names)
+    )["estimate"]
+    assert apart["region"]["estimate"] == [pytest.approx(known, abs=1e-5)]
+    text = " ".join("".join(Tags(html).text).split())
+    for words in ("By region: how differently communities rank", "By age: the rank of each principle",
+                  "Groups of raters by what they prioritise", "Whether raters change over time",
+                  "Raters who change"):  # fmt: skip
+        assert words in text
+    assert "communities" not in payload_of(page(audit(votes_table(60), replicates=20)))["data"]
+
+
 def test_symptoms_stand_in_the_page_with_what_to_do(example: Audit) -> None:
     text = " ".join("".join(Tags(page(example)).text).split())
     symptoms = diagnose(example, seed=example.settings.seed).symptoms

@@ -44,6 +44,15 @@ from discretion.report.people import (
     segments_rows,
     segments_table,
 )
+from discretion.report.people_communities import (
+    Parted,
+    apart_rows,
+    apart_table,
+    drift_tables,
+    parted,
+    prioritised_table,
+    ranks_table,
+)
 from discretion.report.tables import Table
 from discretion.report.visible import pieces
 from discretion.segments import Segments
@@ -103,7 +112,9 @@ def page(audit: Audit, *, cases: int = 0, assets: str | None = None, links: str 
     str
         The same audit gives the same page.
     """
-    people = _People(raters_of(audit), segments_of(audit), diagnose(audit, seed=audit.settings.seed))
+    people = _People(
+        raters_of(audit), parted(audit), segments_of(audit), diagnose(audit, seed=audit.settings.seed)
+    )  # fmt: skip
     drawn = _figures(audit) + _figures_of_people(audit, people)
     embedded = _embedded(audit, cases)
     payload = _payload(audit, drawn, links, embedded, source)
@@ -233,6 +244,7 @@ def _figures(audit: Audit) -> list[Figure]:
 @dataclass(frozen=True)
 class _People:
     raters: Deviants | None
+    parted: Parted
     segments: dict[str, Segments]
     diagnosis: Diagnosis
 
@@ -255,7 +267,23 @@ def _figures_of_people(audit: Audit, people: _People) -> list[Figure]:
                 "looked at together.",
                 people_charts.raters("raters", on_page, mean=people_charts.population_mean(people.raters)).to_dict(),
                 "raters",
-                [populations_table(people.raters), flagged_table(people.raters), agreement_table(audit)],
+                [
+                    populations_table(people.raters), flagged_table(people.raters), agreement_table(audit),
+                    *_more_of_raters(audit, people.parted),
+                ],
+            )
+        )  # fmt: skip
+    if people.parted.by:
+        by = people.parted.by
+        most = max(apart_rows(c).height for c in by.values())
+        found.append(
+            Figure(
+                "communities", "Whether communities rank otherwise",
+                "How far the rankings of two communities of raters lie apart, by what is known of the raters. The tick "
+                "is the noise floor: how far a ranking lies from itself on random halves. Triangles: beyond chance, "
+                "all pairs looked at together.",
+                people_charts.communities("communities", on_page, most=most).to_dict(), "communities",
+                [*map(apart_table, by.values()), *map(ranks_table, by.values())], choose=list(by), by="By",
             )
         )  # fmt: skip
     if people.segments:
@@ -284,10 +312,17 @@ def _figures_of_people(audit: Audit, people: _People) -> list[Figure]:
     return found
 
 
+def _more_of_raters(audit: Audit, found: Parted) -> list[Table]:
+    grouped = [] if found.groups is None else [prioritised_table(found.groups, audit.table.constitution.names)]
+    return grouped + ([] if found.drift is None else drift_tables(found.drift))
+
+
 def _rows_of_people(audit: Audit, people: _People) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if people.raters is not None:
         found["raters"] = {"": columns_of(raters_rows(people.raters))}
+    if people.parted.by:
+        found["communities"] = {name: columns_of(apart_rows(c)) for name, c in people.parted.by.items()}
     if people.segments:
         found["segments"] = {name: columns_of(segments_rows(s)) for name, s in people.segments.items()}
     if len(audit.table.constitution) > 2:

@@ -87,6 +87,42 @@ def segments(rows: Rows, ink: Ink, *, most: int) -> alt.LayerChart:
     return made
 
 
+def communities(rows: Rows, ink: Ink, *, most: int) -> alt.LayerChart:
+    """Return how far the rankings of communities lie apart, with intervals and the noise floor.
+
+    Parameters
+    ----------
+    rows : frame of `people_communities.apart_rows`, or a name
+    ink : callable
+    most : int
+        Pairs of communities, for the height.
+    """
+    flags = ["beyond chance", "may be chance"]
+    colours = [ink("conflict"), ink("c5")]
+    y = alt.Y("pair:N", title=None, axis=alt.Axis(ticks=False, domain=False, grid=True), sort=None)
+    colour = alt.Color("flag:N", scale=alt.Scale(domain=flags, range=colours), title=None)
+    shape = alt.Shape("flag:N", scale=alt.Scale(domain=flags, range=["triangle-up", "circle"]), title=None)
+    title = "pairs of principles ordered differently; the tick is the noise floor"
+    tips = [
+        alt.Tooltip("pair:N"), alt.Tooltip("estimate:Q", title="apart", format=".1%"),
+        alt.Tooltip("low:Q", title="95 % from", format=".1%"), alt.Tooltip("high:Q", title="95 % to", format=".1%"),
+        alt.Tooltip("floor:Q", title="noise floor", format=".1%"), alt.Tooltip("pairs:Q", format=","),
+        alt.Tooltip("q:Q", title="q", format=".3f"),
+    ]  # fmt: skip
+    base = alt.Chart(data(rows)).transform_filter("isValid(datum.estimate)")
+    x = alt.X("low:Q", axis=percent_axis(title), scale=alt.Scale(domainMin=0, nice=True))
+    spans = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, color=colour, tooltip=tips)
+    floor = base.mark_tick(thickness=2, size=18, color=ink("soft")).encode(x="floor:Q", y=y, tooltip=tips)
+    dots = base.mark_point(filled=True, size=75, opacity=1).encode(
+        x="estimate:Q", y=y, color=colour, shape=shape, tooltip=tips
+    )
+    made: alt.LayerChart = finished(
+        alt.layer(spans, floor, dots).properties(width=width(rows, 520), height=max(30 * most, 60)), ink,
+        "How far the rankings of two communities lie apart, with the noise floor.",
+    )  # fmt: skip
+    return made
+
+
 def granularity(rows: Rows, ink: Ink) -> alt.LayerChart:
     """Return how figures move as like principles are merged (lines), or principles are dropped at random (bands).
 
