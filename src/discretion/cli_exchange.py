@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _ROWS = (".jsonl", ".parquet", ".json")
 _WRITTEN = {
-    "annotated-pairs": (".json",), "trl": _ROWS, "rewardbench": _ROWS, "arena": _ROWS, "argilla": (".json", ".jsonl"),
+    "annotated-pairs": (".json",), "trl": _ROWS, "rewardbench": _ROWS, "arena": _ROWS, "argilla": (".json",),
     "label-studio": (".json",),
 }  # fmt: skip
 _BY_SUFFIX = {".json": "annotated-pairs", ".jsonl": "trl", ".parquet": "trl"}
@@ -144,10 +144,15 @@ def convert(
             from discretion.document import dumps
 
             typer.echo(dumps({"folder": str(folder), "comparisons": len(found.comparisons), "votes": len(found.votes),
-                              "raters": people, "left_out": dict(found.left_out)}))  # fmt: skip
+                              "raters": people, "more": {name: len(votes) for name, votes in found.more.items()},
+                              "left_out": dict(found.left_out)}))  # fmt: skip
             return
         _say_left_out(quiet, found.left_out)
-        say(quiet, f"{len(found.comparisons):,} comparisons, rated by {people:,}: {folder}")
+        also = "".join(
+            f", and {len(votes):,} {name} by {len({vote['rater'] for vote in votes}):,}"
+            for name, votes in found.more.items()
+        )
+        say(quiet, f"{len(found.comparisons):,} comparisons, rated by {people:,}{also}: {folder}")
         say(quiet, "Next: add constitution.txt, a principle a line, and: discretion judge "
                    f"{folder} --oracle chat:MODEL")  # fmt: skip
 

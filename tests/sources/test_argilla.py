@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +22,7 @@ from discretion.sources.conversations import as_messages
 from discretion.study import load_questions, load_study
 from discretion.vote import MISSING
 
-from ..studies import command
+from ..studies import EXAMPLE, REPOSITORY, command
 from .exchanged import assert_only_our_errors, hostile_study
 
 
@@ -184,7 +187,7 @@ def test_what_was_converted_is_a_study(tmp_path: Path) -> None:
     rows[0]["suggestions"] = {"q": {"value": "response_b", "agent": "gpt", "score": None}}
     done = command("convert", saved(tmp_path, rows), tmp_path / "s", "--format", "argilla", "--json")
     assert json.loads(done.stdout) | {"folder": ""} == {
-        "folder": "", "comparisons": 3, "votes": 6, "raters": 2, "left_out": {}
+        "folder": "", "comparisons": 3, "votes": 6, "raters": 2, "more": {"suggestions": 1}, "left_out": {}
     }  # fmt: skip
     (tmp_path / "s" / "constitution.txt").write_text("Be helpful.\n")
     (tmp_path / "s" / "oracle.csv").write_text("comparison_id,principle,value\n0,Be helpful.,1\n")
@@ -194,10 +197,84 @@ def test_what_was_converted_is_a_study(tmp_path: Path) -> None:
     assert table.annotator("raters").values.tolist() == [0, 0, 0]  # the suggestion is no rater's
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_what_is_written_is_read_back(tmp_path: Path, suffix: str) -> None:
+def test_one_of_several_pairs_of_ratings_can_be_asked_for(tmp_path: Path) -> None:
+    said = {name: value for name, point in (("help_a", 1), ("help_b", 2), ("harm_a", 5), ("harm_b", 3))
+            for name, value in answered(name, u=point).items()}  # fmt: skip
+    path = saved(tmp_path, [record("1", responses=said)])
+    with pytest.raises(ReadError, match=r"help_a', 'harm_a'.*--question"):
+        load_argilla(path)
+    assert values(path, question="help_a") == {("1", "u"): -1}
+    assert values(path, question="harm_b") == {("1", "u"): 1}
+
+
+def test_a_remedy_is_one(tmp_path: Path) -> None:
+    for said, words in (({}, "nobody answered"), (answered("quality", u=3), "answers to 'quality'")):
+        with pytest.raises(ReadError, match=words) as caught:
+            load_argilla(saved(tmp_path, [record("1", responses=said)]))
+        assert "--question" not in str(caught.value)
+
+
+def test_suggestions_are_counted_where_nobody_answered(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    assert command("export", EXAMPLE, path, "-f", "argilla").returncode == 0
+    done = command("convert", path, tmp_path / "s", "-f", "argilla")
+    with (tmp_path / "s" / "annotators" / "suggestions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    raters = len({row["rater"] for row in rows})
+    said = " ".join((done.stderr + done.stdout).decode().split())
+    assert f"rated by 0, and {len(rows):,} suggestions by {raters}: " in said
+
+
+class Reader:
+    """As much of Argilla as the recipe in our documentation needs, with the rules of its server."""
+
+    def __init__(self) -> None:
+        self.loaded = 0
+
+    def TextField(self, name: str, required: bool = True) -> tuple[str, bool]:  # noqa: N802 (its names)
+        return name, required
+
+    def LabelQuestion(self, name: str, labels: list[str], required: bool = True) -> tuple[str, list[str]]:  # noqa: N802
+        return name, labels
+
+    def Settings(self, **given: Any) -> dict[str, Any]:  # noqa: N802
+        return given
+
+    def Dataset(self, name: str, settings: dict[str, Any]) -> Any:  # noqa: N802
+        return SimpleNamespace(
+            create=lambda: None, records=SimpleNamespace(from_json=lambda path: self.load(path, settings))
+        )
+
+    def load(self, path: str, settings: dict[str, Any]) -> None:
+        for row in json.loads(Path(path).read_text()):
+            fields, labels = dict(settings["fields"]), dict(settings["questions"])
+            assert row["fields"].keys() <= fields.keys()
+            assert {name for name, required in fields.items() if required} <= row["fields"].keys()
+            assert settings.get("allow_extra_metadata") or not row["metadata"]
+            assert all(said["value"] in labels[name] for name, said in row["suggestions"].items())
+            self.loaded += 1
+
+
+def test_the_recipe_of_our_documentation_loads_a_study_with_attributes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (REPOSITORY / "docs" / "exchanging.md").read_text()
+    (recipe,) = re.findall(r"```python\n(import json\n[^`]*import argilla.*?)```", text, re.DOTALL)
     table, comparisons = hostile_study()
-    done = write_argilla(tmp_path / f"x{suffix}", table, comparisons, annotator="human")
+    assert write_argilla(tmp_path / "records.json", table, comparisons, annotator="human").rows == len(table)
+    reader = Reader()
+    monkeypatch.setitem(sys.modules, "argilla", reader)
+    monkeypatch.chdir(tmp_path)
+    exec(recipe, {})
+    assert reader.loaded == len(table)
+    with pytest.raises(DataError, match=r"suffix '\.jsonl'.*\.json"):
+        write_argilla(tmp_path / "records.jsonl", table, comparisons, annotator="human")
+    assert command("export", EXAMPLE, tmp_path / "x.jsonl", "-f", "argilla").returncode == 2
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    table, comparisons = hostile_study()
+    done = write_argilla(tmp_path / "x.json", table, comparisons, annotator="human")
     assert done.left_out == {"single raters (their groups are in it)": 1}
     found = load_argilla(done.path)
     given = comparisons.frame
@@ -217,8 +294,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, suffix: str) -> None:
         if vote != MISSING
     }
     assert {(v["comparison_id"], v["rater"]): v["value"] for v in found.more["suggestions"]} == want
-    tree = [json.loads(line) for line in done.path.read_text().splitlines()] if suffix == ".jsonl" else None
-    for row in tree or json.loads(done.path.read_text()):
+    for row in json.loads(done.path.read_text()):
         for name, suggestion in row["suggestions"].items():
             assert re.fullmatch(r"(?=.*[a-z0-9])[a-z0-9_-]+", name)
             assert re.fullmatch(r"(?=.*[a-zA-Z0-9])[a-zA-Z0-9\-_:./\s]+", suggestion["agent"])

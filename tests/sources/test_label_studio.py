@@ -14,7 +14,7 @@ from discretion.sources.label_studio_write import write_label_studio
 from discretion.study import load_study
 from discretion.vote import MISSING
 
-from ..studies import command
+from ..studies import EXAMPLE, command
 from .exchanged import assert_only_our_errors, hostile_study
 
 
@@ -97,6 +97,23 @@ def test_what_is_unclear_is_asked_for(tmp_path: Path) -> None:
         load_label_studio(saved(tmp_path, [flat]))
     with pytest.raises(EmptyError):
         load_label_studio(saved(tmp_path, []))
+
+
+def test_a_remedy_is_one(tmp_path: Path) -> None:
+    broken = {**pairwise("left"), "value": "left"}
+    stars = {"id": "r", "type": "rating", "from_name": "stars", "to_name": "text1", "value": {"rating": 3}}
+    for results, words in (([broken], '1 pairwise.*"selected"'), ([stars], "of 'rating'.*Pairwise"), ([], "nobody")):
+        with pytest.raises(ReadError, match=words) as caught:
+            load_label_studio(saved(tmp_path, [task(1, by(3, *results))]))
+        assert "--question" not in str(caught.value)
+
+
+def test_predictions_are_counted_where_nobody_judged(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    assert command("export", EXAMPLE, path, "-f", "label-studio").returncode == 0
+    done = command("convert", path, tmp_path / "s", "-f", "label-studio")
+    n = sum(len(row["predictions"]) for row in json.loads(path.read_text()))
+    assert f"rated by 0, and {n:,} predictions by " in " ".join((done.stderr + done.stdout).decode().split())
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

@@ -130,21 +130,25 @@ def _question(
     names = list(answers)
     if question is not None and question not in names:
         raise ReadError(f"has no answer to the question {question!r}.", expected=f"one of {listed(names)}.", path=path)
-    if question is not None:
-        return question, None
-    votes = [name for name in names if is_preference(answers[name], [_vote(value, sides) for value in answers[name]])]
     ratings = [(one, other) for one, other in paired(names) if _numbers([*answers[one], *answers[other]])]
+    if question is not None:
+        chosen = next((pair for pair in ratings if question in pair), None)
+        return (question, None) if chosen is None else (" and ".join(chosen), chosen)
+    votes = [name for name in names if is_preference(answers[name], [_vote(value, sides) for value in answers[name]])]
     rated = {name for pair in ratings for name in pair}
     votes = [name for name in votes if name not in rated]
     if _BY_SELF in votes or len(votes) == 1:
         return (_BY_SELF if _BY_SELF in votes else votes[0]), None
     if not votes and len(ratings) == 1:
         return " and ".join(ratings[0]), ratings[0]
-    what = f"several questions that may be the preference: {listed(votes)}" if votes else "no answer that prefers"
-    raise ReadError(
-        f"has {what}.", expected=f"a label or a ranking of {sides[0]} and {sides[1]}, or a rating of each.",
-        remedy="Name the question: --question NAME.", path=path,
-    )  # fmt: skip
+    expected = f"a label or a ranking of {sides[0]} and {sides[1]}, or a rating of each."
+    several = votes or [one for one, _ in ratings]
+    if several:
+        what = f"has several questions that may be the preference: {listed(several)}."
+        raise ReadError(what, expected=expected, remedy="Name the question: --question NAME.", path=path)
+    # No name of a question helps here: none of them was read as a preference.
+    what = f"has no answer that prefers ({f'there are answers to {listed(names)}' if names else 'nobody answered'})."
+    raise ReadError(what, expected=expected, remedy="Offer the names of the responses as labels.", path=path)
 
 
 def _numbers(values: Sequence[object]) -> bool:

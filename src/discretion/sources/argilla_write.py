@@ -15,6 +15,7 @@ import numpy as np
 
 from discretion.comparison import Comparisons
 from discretion.sources.written import (
+    ARRAY,
     Written,
     attributes_by_row,
     require_same,
@@ -38,7 +39,7 @@ def write_argilla(path: str | Path, table: PreferenceTable, comparisons: Compari
     Parameters
     ----------
     path : path
-        `.json`, or `.jsonl`.
+        `.json`, an array: Argilla reads no JSON lines.
     table : PreferenceTable
     comparisons : Comparisons
         The texts, in the order of the table: the fields `prompt` (where there is one), `response_a`, `response_b`.
@@ -86,7 +87,7 @@ def write_argilla(path: str | Path, table: PreferenceTable, comparisons: Compari
                 "suggestions": suggestions, "responses": {}, "vectors": {},
             }
         )  # fmt: skip
-    return write_rows(path, rows, single_raters(table))
+    return write_rows(path, rows, single_raters(table), ARRAY)
 
 
 def questions(names: Iterable[str]) -> list[str]:

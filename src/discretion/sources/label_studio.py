@@ -118,10 +118,19 @@ def _asked(results: Sequence[Record], sides: tuple[str, str], question: str | No
     ]
     if _BY_SELF in votes or len(votes) == 1:
         return _BY_SELF if _BY_SELF in votes else votes[0]
-    what = f"several results that may be the preference: {listed(votes)}" if votes else "no result that prefers"
+    expected = f"pairwise, or choices between {sides[0]} and {sides[1]}."
+    if votes:
+        what = f"has several results that may be the preference: {listed(votes)}."
+        raise ReadError(what, expected=expected, remedy="Name the tag: --question NAME.", path=path)
+    # No name of a tag helps here: none of them was read as a preference.
+    broken = [result for result in results if result.get("type") == "pairwise" and _side(result) is None]
+    if broken:
+        what = f"has {len(broken):,} pairwise results whose value is not as Label Studio writes it."
+        raise ReadError(what, expected='{"selected": "left"} or {"selected": "right"}.', path=path)
+    types = sorted({scalar(result.get("type")) or "no type" for result in results})
     raise ReadError(
-        f"has {what}.", expected=f"pairwise, or choices between {sides[0]} and {sides[1]}.",
-        remedy="Name the tag: --question NAME.", path=path,
+        f"has no result that prefers ({f'results are of {listed(types)}' if types else 'nobody judged a task'}).",
+        expected=expected, remedy="Offer the names of the responses as choices, or use the tag Pairwise.", path=path,
     )  # fmt: skip
 
 
@@ -129,12 +138,15 @@ def _name(result: Record) -> str:
     return scalar(result.get("from_name")) or ""
 
 
-def _vote(result: Record, sides: tuple[str, str]) -> int | None:
+def _side(result: Record) -> int | None:
+    """Return the side that a pairwise result selects, None where it says none."""
     value = result.get("value")
-    if not isinstance(value, Mapping):
-        return None
+    return {"left": FIRST, "right": SECOND}.get(str(value.get("selected"))) if isinstance(value, Mapping) else None
+
+
+def _vote(result: Record, sides: tuple[str, str]) -> int | None:
     if result.get("type") == "pairwise":
-        vote = {"left": FIRST, "right": SECOND}.get(str(value.get("selected")))
+        vote = _side(result)
         # The tag names what stands left and right; an author who turned them around meant it.
         shown = [name.strip() for name in str(result.get("to_name", "")).split(",")]
         return -vote if vote is not None and shown == [sides[1], sides[0]] else vote

@@ -13,6 +13,7 @@ import numpy as np
 
 from discretion.comparison import Comparisons
 from discretion.sources.written import (
+    ARRAY,
     Written,
     attributes_by_row,
     require_same,
@@ -76,7 +77,7 @@ def write_label_studio(
             if vote != MISSING
         ]
         rows.append({"data": data, "predictions": predictions})
-    return write_rows(path, rows, single_raters(table))
+    return write_rows(path, rows, single_raters(table), ARRAY)
 
 
 def _prediction(name: str, vote: int, score: float) -> dict[str, Any]:

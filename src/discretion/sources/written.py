@@ -37,7 +37,16 @@ class Written:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int]) -> Written:
+ARRAY = (".json",)
+"""The suffix of a JSON array, which annotation tools load as a whole."""
+
+ROWS = (".jsonl", ".ndjson", ".json", ".parquet")
+"""What rows are written as."""
+
+
+def write_rows(
+    path: str | Path, rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], suffixes: Sequence[str] = ROWS
+) -> Written:
     """Write rows as JSON lines, a JSON array or Parquet, by the suffix.
 
     Raises
@@ -45,9 +54,11 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], left_out: Ma
     EmptyError
         There is no row.
     DataError
-        The suffix is none of these, or the file cannot be written.
+        The suffix is none of `suffixes`, or the file cannot be written.
     """
     path = Path(path)
+    if path.suffix not in suffixes:
+        raise DataError(f"has the suffix {path.suffix!r}.", expected=f"{' or '.join(suffixes)}.", path=path)
     counted = {what: int(count) for what, count in left_out.items() if count}
     if not rows:
         what = "; ".join(f"{count:,} {what}" for what, count in counted.items()) or "no comparisons"
@@ -57,11 +68,9 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], left_out: Ma
     elif path.suffix == ".json":
         # A row a line, since an indent would keep Python from its fast encoder.
         text = "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
-    elif path.suffix == ".parquet":
+    else:
         frame = pl.DataFrame(list(rows), infer_schema_length=None)
         return Written(write_whole(path, frame.write_parquet, DataError), len(rows), counted)
-    else:
-        raise DataError(f"has the suffix {path.suffix!r}.", expected=".jsonl, .json or .parquet.", path=path)
     return Written(write_whole(path, lambda part: part.write_text(text, "ascii"), DataError), len(rows), counted)
 
 
