@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,11 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "AKIANEVERSEEN77",
+    "AWS_SECRET_ACCESS_KEY": "never/to+be-seen-77",
+    "AWS_EC2_METADATA_DISABLED": "true",
 }
 NODE = {"num_cpus": 1, "object_store_memory": 200_000_000}
 
@@ -403,6 +411,176 @@ def test_the_command_shows_and_writes_the_figures(folder: Path, here: Partitione
     assert done("--address", "auto").returncode == 2
 
 
+CUT_OFF = """
+import os, signal, sys
+from discretion.scale.auditing import audit_partitions
+
+folder, keep, engine, address = sys.argv[1:]
+heard = []
+
+def progress(stage, done):
+    heard.append(done)
+    if len(heard) == 5:  # the start, and four files
+        os.kill(os.getpid(), signal.SIGKILL)
+
+audit_partitions(folder, engine=engine, address=address or None, keep=keep, replicates=60, splits=20, seed=5,
+                 threads=1, by="topic", progress=progress)
+"""
+
+
+def cut_off(folder: Path, keep: Path, engine: str = "here", address: str = "") -> None:
+    line = [sys.executable, "-c", CUT_OFF, str(folder), str(keep), engine, address]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list(keep.glob("*.tally"))) == 4
+
+
+def watched(patch: pytest.MonkeyPatch, engine: str) -> list[str]:
+    """Return a list that fills with the names of the files that an engine is given to count."""
+    module = "auditing.tallies_here" if engine == "here" else "spread.tallies_there"
+    given: list[str] = []
+    original = pytest.importorskip(f"discretion.scale.{module.partition('.')[0]}").__dict__[module.partition(".")[2]]
+
+    def count(files: Sequence[Any], *rest: Any) -> Any:
+        given.extend(file.name for file in files)
+        return original(files, *rest)
+
+    patch.setattr(f"discretion.scale.{module}", count)
+    return given
+
+
+def test_an_audit_that_was_killed_goes_on_where_it_was(
+    folder: Path, table: PreferenceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"replicates": 60, "splits": 20, "seed": 5, "threads": 1, "by": "topic"}
+    whole = audit_partitions(folder, **options)
+    cut_off(folder, tmp_path / "kept")
+    given = watched(monkeypatch, "here")
+    shares: list[float] = []
+    found = audit_partitions(
+        folder, keep=tmp_path / "kept", progress=lambda stage, done: shares.append(done), **options
+    )
+    assert same(found, whole)
+    assert found.table.cut == 12
+    assert len(given) == 8
+    assert shares[:3] == [0, 4 / 12, 5 / 12]
+    given.clear()
+    assert same(audit_partitions(folder, keep=tmp_path / "kept", **options), whole)
+    assert not given
+    # What is damaged is counted anew, and so is what the counts do not belong to: another seed, or other groups.
+    damaged = sorted((tmp_path / "kept").iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert same(audit_partitions(folder, keep=tmp_path / "kept", **options), whole)
+    assert len(given) == 1
+    audit_partitions(folder, keep=tmp_path / "kept", **(options | {"seed": 6}))
+    audit_partitions(folder, keep=tmp_path / "kept", **(options | {"by": ()}))
+    assert len(given) == 25
+
+
+def test_a_partition_that_changed_is_counted_anew(
+    table: PreferenceTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, keep = write_partitions(table, tmp_path / "votes", 800), tmp_path / "kept"
+    audit_partitions(folder, keep=keep, replicates=0)
+    given = watched(monkeypatch, "here")
+    file = folder / "part-00001.parquet"
+    pl.read_parquet(file).with_columns(-pl.col("annotator: people")).write_parquet(file)
+    pl.read_parquet(file).head(10).with_columns(id=pl.format("new-{}", "id")).write_parquet(folder / "more.parquet")
+    changed = audit_partitions(folder, keep=keep, replicates=0)
+    assert given == ["more.parquet", "part-00001.parquet"]
+    assert same(changed, audit_partitions(folder, replicates=0))
+
+
+def test_the_share_of_files_is_told(folder: Path) -> None:
+    told: list[tuple[str, float]] = []
+    audit_partitions(folder, replicates=0, progress=lambda stage, done: told.append((stage, done)))
+    assert [done for stage, done in told if stage == "counting votes"] == [k / 12 for k in range(13)]
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """The settings of an S3 server on this machine, to stand behind a URL's "?"; keys are in the environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield f"endpoint_override=http://127.0.0.1:{port}&region=us-east-1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def bucket(store: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The partitions in a store, and what a writer leaves beside them; the URL of their folder."""
+    from pyarrow import fs
+
+    for key, value in KEYS.items():
+        monkeypatch.setenv(key, value)
+    system, path = fs.FileSystem.from_uri(f"s3://bucket/votes?{store}&allow_bucket_creation=true")
+    system.create_dir(path)
+    files = sorted(folder.iterdir())
+    for file in files:
+        with system.open_output_stream(f"{path}/votes.parquet/{file.name}") as out:
+            out.write(file.read_bytes())
+    for name in ("_temporary/0/part-0.parquet", "votes.parquet/.part-0.parquet"):
+        with system.open_output_stream(f"{path}/{name}") as out:
+            out.write(files[0].read_bytes())
+    return f"s3://bucket/votes?{store}"
+
+
+def test_partitions_in_a_store_are_those_of_a_folder(
+    bucket: str, here: PartitionedAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"replicates": 60, "splits": 20, "seed": 5, "threads": 1}
+    found = audit_partitions(bucket, keep=tmp_path, **options)
+    assert same(found, here)
+    assert (found.name, found.table.folder, found.table.cut) == ("votes", "s3://bucket/votes", 12)
+    given = watched(monkeypatch, "here")
+    assert same(audit_partitions(bucket, keep=tmp_path, **options), here)
+    assert not given
+    one = bucket.replace("votes?", "votes/votes.parquet/part-00003.parquet?")
+    assert audit_partitions(one, replicates=0).table.rows == 200
+    with pytest.raises(ReadError, match=r"^s3://bucket/none: there is no such folder"):
+        audit_partitions(bucket.replace("votes?", "none?"), replicates=0)
+    with pytest.raises(ReadError, match=r"s3://nowhere/votes: .*NO_SUCH_BUCKET"):
+        audit_partitions(bucket.replace("bucket", "nowhere"), replicates=0)
+
+
+def test_without_pyarrow_a_store_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.fs", None)
+    with pytest.raises(ReadError, match="pip install pyarrow"):
+        find("s3://bucket/votes")
+
+
+@pytest.mark.slow
+def test_no_key_gets_into_documents_and_messages(bucket: str, tmp_path: Path) -> None:
+    keyed = bucket.replace("s3://", "s3://AKIAINURL77:url%2Fsecret77@")
+    main = "import discretion.cli, discretion.cli_scale; discretion.cli.main()"
+
+    def done(url: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", main, "audit-partitions", url, "--replicates", "20", "--json"]
+        line += ["--out", str(tmp_path / "figures"), "--keep", str(tmp_path / "kept")]
+        return subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=60)
+
+    good, bad = done(keyed), done(keyed.replace("bucket/", "nowhere/"))
+    assert good.returncode == 0, good.stderr
+    assert bad.returncode == 1
+    assert "s3://nowhere/votes" in bad.stderr
+    told = good.stdout + good.stderr + bad.stdout + bad.stderr + (tmp_path / "figures" / "figures.json").read_text()
+    for secret in ("AKIA", "url%2Fsecret", "url/secret", "never/to", "endpoint_override"):
+        assert secret not in told
+    assert json.loads(good.stdout)["name"] == "votes"
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
@@ -410,7 +588,7 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what ray warns of as it starts is its own affair
-        for key, value in QUIET.items():
+        for key, value in (QUIET | KEYS).items():  # nodes hand theirs on to what runs on them
             patch.setenv(key, value)
         cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -467,14 +645,39 @@ def test_a_node_that_leaves_in_the_middle_changes_nothing(cluster: Any, tmp_path
 
 
 @on_ray
+def test_a_driver_that_was_killed_is_started_again(
+    cluster: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"replicates": 60, "splits": 20, "seed": 5, "threads": 1, "by": "topic"}
+    cut_off(folder, tmp_path / "kept", "ray", cluster.address)
+    given = watched(monkeypatch, "ray")
+    found = audit_partitions(folder, engine="ray", keep=tmp_path / "kept", **options)
+    assert len(given) == 8
+    assert same(found, audit_partitions(folder, **options))
+    assert found.table.cut == 12
+
+
+@on_ray
+def test_nodes_read_from_a_store(cluster: Any, bucket: str, here: PartitionedAudit) -> None:
+    spread = audit_partitions(bucket, engine="ray", replicates=60, splits=20, seed=5, threads=1)
+    assert same(spread, here)
+    assert spread.table.cut == 12
+    with pytest.raises(ReadError, match=r"^s3://bucket/none: there is no such folder"):
+        audit_partitions(bucket.replace("votes?", "none?"), engine="ray", replicates=0)
+
+
+@on_ray
 def test_what_a_worker_refuses_is_refused_here(cluster: Any, table: PreferenceTable, tmp_path: Path) -> None:
     frame = table.to_frame()
     frame.write_parquet(tmp_path / "0.parquet")
     frame.with_columns(pl.lit(5, pl.Int8).alias("annotator: people")).write_parquet(tmp_path / "1.parquet")
     with pytest.raises(VoteError, match="comparison 'c0': the value 5"):
         audit_partitions(tmp_path, engine="ray", replicates=0)
-    with pytest.raises(ReadError):
+    with pytest.raises(ReadError, match=r"nowhere: there is no such folder or file on this machine\.$"):
         audit_partitions(tmp_path / "nowhere", engine="ray", replicates=0)
     frame.drop("annotator: model").write_parquet(tmp_path / "1.parquet")
-    with pytest.raises(ColumnError):
+    with pytest.raises(ColumnError, match=r"1\.parquet, column 'annotator: model'"):
         audit_partitions(tmp_path, engine="ray", replicates=0)
+    frame.with_columns(many=pl.int_range(2400) % (MOST_GROUPS + 1)).write_parquet(tmp_path / "0.parquet")
+    with pytest.raises(DataError, match="coarser"):
+        audit_partitions(tmp_path / "0.parquet", engine="ray", replicates=0, by="many")
