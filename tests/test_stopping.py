@@ -11,14 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from discretion.audit import audit
-from discretion.enough import ALL, conclusions, enough
-from discretion.errors import EmptyError, QueryError
+from discretion.audit import Audit, audit
+from discretion.errors import QueryError, ReadError
 from discretion.journal import Journal
 from discretion.metrics.agreement import CONSENSUS, states
-from discretion.saved import save
 from discretion.simulate import Voter, World
-from discretion.sources.published import published_hh
 from discretion.stopping import ORDERS, Draws, Pursued, Question, draw, follow, pursue, relevant
 from discretion.study import load_study
 from discretion.table import PreferenceTable
@@ -115,17 +112,63 @@ def test_what_cannot_bear_on_a_question_is_never_judged() -> None:
     assert len(found.draws.rows) < len(everything.draws.rows)
 
 
-def test_when_nothing_is_left_the_answer_is_the_studys() -> None:
+def test_a_file_judged_to_its_end_is_known_and_is_no_evidence() -> None:
+    """Its share is to the last digit that of the file; the interval does not become a point, and nothing is decided."""
     t = table(n=60, human=0.12, model=0.1)
-    q = ask("arbitrariness human +- 0.03", t)
     rows = np.random.default_rng(0).permutation(len(t))
-    found = follow(q, t, rows)
     state, way, _ = states(t.X)
     y = t.annotator("human").dense(len(t))
     truth = (y == -way)[(state == CONSENSUS) & (y != 0)].mean()
-    assert found.low[-1] == found.high[-1] == pytest.approx(truth)
-    assert found.verdict == "settled"
-    assert (np.diff(found.low) >= -1e-9).all()
+    for question, said in (
+        ("arbitrariness human +- 0.03", f"{100 * truth:.1f} %"), ("arbitrariness human > 0.11", "above"),
+        ("arbitrariness human < 0.9", "below"),
+    ):  # fmt: skip
+        found = follow(ask(question, t), t, rows)
+        if "0.9" in question:
+            assert (found.verdict, found.said) == ("below", "below")
+            continue
+        assert (found.verdict, found.decided, found.whole) == ("", -1, True)
+        assert found.said == f"all judged: {said} in this sample"
+        assert found.share == pytest.approx(truth)
+        assert found.high[-1] - found.low[-1] > 0.05
+        assert not follow(ask(question, t), t, rows[:-1]).whole
+    conflict = state == 2
+    last = np.append(rows[rows != np.argmax(conflict)], np.argmax(conflict))  # this one alone tells
+    found = follow(ask(f"share conflict > {conflict.mean() - 1e-3:.4f}", t), t, last)
+    assert (found.low[-1], found.verdict) == (found.high[-1], "")
+    assert found.said == "all judged: above in this sample"
+    pursued = run("arbitrariness human > 0.11", t)
+    assert pursued.exhausted
+    assert not pursued.answered
+
+
+@pytest.mark.parametrize("question", ["arbitrariness human > 0.11", "supremacy help vs harm", "share conflict > 0.5"])
+def test_a_failed_judgement_leaves_the_file_unknown(question: str) -> None:
+    t = table(n=60, human=0.12, model=0.1)
+    rows = np.random.default_rng(0).permutation(len(t))
+    X = t.X.copy()
+    X[rows[3], 0] = MISSING
+    q = ask(question, t)
+    assert not follow(q, t, rows, reference="human").failed
+    found = follow(q, replace(t, X=X), rows, reference="human")
+    assert not found.whole
+    assert found.failed == 1
+
+
+def test_a_weighted_interval_is_of_an_excess_and_says_so() -> None:
+    found = run("arbitrariness human > 0.1", table(n=800), "informative").answers[0]
+    assert found.quantity == "excess"
+    assert found.verdict == "above"
+    assert 0 < found.low[-1] < 0.1 < found.share  # the share is above the bound, and the excess is not
+    assert run("arbitrariness human > 0.1", table(n=800)).answers[0].quantity == "share"
+
+
+def test_draws_say_from_how_many_they_were_drawn() -> None:
+    t = table()
+    everyone = run("arbitrariness human vs model", t, "random").draws
+    assert everyone.candidates.tolist() == [len(t) - k for k in range(len(everyone.rows))]
+    some = run("arbitrariness human vs model", t).draws
+    assert some.candidates[0] == relevant(ask("arbitrariness human vs model", t), t).sum()
 
 
 def test_several_questions_are_answered_together_from_one_sample() -> None:
@@ -178,41 +221,6 @@ def test_weights_are_unbiased_though_draws_look_at_the_past() -> None:
     assert isinstance(drawn, Draws)
 
 
-@pytest.mark.slow
-def test_a_study_is_replayed_to_its_own_conclusions() -> None:
-    made = audit(table(n=1500), replicates=200, splits=20, swaps=199)
-    texts = [q.text for q in conclusions(made)]
-    assert any(text.startswith("arbitrariness") for text in texts)
-    found = enough(made, replays=6, seed=1)
-    assert found.frame["question"].to_list() == [*texts, ALL]
-    assert (found.frame["right"].drop_nans() > 0.8).all()
-    assert (found.frame["comparisons"] <= 1500).all()
-    assert found.frame.filter(pl.col("question") == ALL)["share"].item() < 1
-    assert found.judgements == 1500 * 3
-    again = enough(made, replays=6, seed=1)
-    assert found.frame.equals(again.frame, null_equal=True)
-    assert found.ranking["distance"].to_list() == sorted(found.ranking["distance"].to_list(), reverse=True)
-    nothing = audit(table(n=30), replicates=0, splits=0, swaps=0)
-    empty = replace(nothing, differences=nothing.differences.clear(), supremacy=nothing.supremacy.clear())
-    level = nothing.states.with_columns(low=pl.lit(0.0), high=pl.lit(1.0))
-    with pytest.raises(EmptyError, match="concludes nothing"):
-        conclusions(replace(empty, states=level))
-
-
-@pytest.mark.shared
-@pytest.mark.slow
-def test_a_third_of_hh_reaches_its_conclusions(shared: Path) -> None:
-    """Eleven conclusions of the published study, all of them rightly, from a third of its 48,552 judgements."""
-    made = audit(published_hh(shared / "data").table, replicates=300, splits=20, swaps=299)
-    found = enough(made, replays=5)
-    assert found.judgements == 48_552
-    last = found.frame.filter(pl.col("question") == ALL).row(0, named=True)
-    assert last["share"] < 0.5
-    assert last["right"] == 1
-    one = found.frame.filter(pl.col("question").str.contains("human vs GPT-4o")).row(0, named=True)
-    assert one["judgements"] < 1000
-
-
 # -- for real --------------------------------------------------------------------------------------------------------
 
 
@@ -263,25 +271,73 @@ def test_judging_stops_when_the_question_is_answered_and_goes_on_where_it_was(fo
     text = judged(folder, "--until", "arbitrariness human vs model").stdout.decode()
     assert "What was asked for" in text
     assert max(len(line) for line in text.splitlines() if "/" not in line) <= 80
-    # What was not judged is missing, and an audit of the rest stands.
-    found = audit(load_study(folder).table, replicates=0)
-    assert (
-        found.arbitrariness.filter((pl.col("annotator") == "human") & (pl.col("rule") == "consensus"))["n"].item() > 0
-    )
     assert b"nobody" in judged(folder, "--until", "arbitrariness nobody > 0.1", expect=1).stderr
     assert judged(folder, "--until", "share conflict > 0.1", "--limit", "3", expect=2)
 
 
+def arbitrary(made: Audit, who: str) -> tuple[float, int]:
+    row = made.arbitrariness.filter((pl.col("annotator") == who) & (pl.col("rule") == "consensus")).row(0, named=True)
+    return row["estimate"], row["n"]
+
+
 @pytest.mark.slow
-def test_the_command(tmp_path: Path) -> None:
-    saved = save(audit(table(n=600), replicates=100, splits=10, swaps=99), tmp_path / "a")
-    done = command("enough", saved, "--replays", "4")
-    assert done.returncode == 0, done.stderr
-    text = done.stdout.decode()
-    assert max(map(len, text.splitlines())) <= 80
-    assert ALL in text
-    asked = ("--question", "arbitrariness human > 0.1", "--order", "informative", "--replays", "3", "--json")
-    made = json.loads(command("enough", saved, *asked).stdout)
-    assert [q["question"] for q in made["questions"]] == ["arbitrariness human > 0.1"]
-    assert made["judgements"] == 1800
-    assert b"no question" in command("enough", saved, "--question", "why").stderr
+def test_an_audit_of_what_was_chosen_for_a_question_says_so(folder: Path) -> None:
+    """Where two annotators differ, one of them goes against each consensus: such a sample tells no one's rate."""
+    text = judged(folder, "--until", "arbitrariness human vs model").stdout.decode()
+    assert "Next: discretion audit" not in text
+    assert "--order random" in text
+    study = load_study(folder)
+    found = audit(study.table, replicates=0)
+    assert arbitrary(found, "human")[0] > 0.8  # and it is 0.4
+    assert any("judged on a selected sample" in warning for warning in found.warnings)
+    assert "selected sample" in " ".join(command("audit", folder, "--replicates", "0").stdout.decode().split())
+    # A random sample has no such warning; nor has a question that all comparisons bear on.
+    for order, question in (("random", "arbitrariness human vs model"), ("relevant", "arbitrariness human > 0.2")):
+        text = judged(folder, "--until", question, "--order", order).stdout.decode()
+        assert "Next: discretion audit" in text
+        found = audit(load_study(folder).table, replicates=0)
+        assert not any("selected" in warning for warning in found.warnings)
+        assert arbitrary(found, "human")[0] == pytest.approx(0.4, abs=0.2)
+    # Whoever judges all has no sample, though its description still lies there.
+    judged(folder, "--until", "arbitrariness human vs model")
+    judged(folder)
+    found = audit(load_study(folder).table, replicates=0)
+    assert (folder / "oracle.sample.json").is_file()
+    assert arbitrary(found, "human")[1] == 300
+    assert not any("selected" in warning for warning in found.warnings)
+    (folder / "oracle.sample.json").write_text("{}")
+    with pytest.raises(ReadError, match="how the oracle"):
+        load_study(folder)
+
+
+@pytest.mark.slow
+def test_an_audit_takes_the_draws_that_are_a_random_sample(folder: Path) -> None:
+    """A question on all comparisons first, then one on some: what was drawn for the second alone is left out."""
+    rng = np.random.default_rng(2)
+    twin = [f"c{k},{-1 if rng.random() < 0.4 else 1}" for k in range(300)]
+    (folder / "annotators" / "twin.csv").write_text("comparison_id,value\n" + "\n".join(twin) + "\n")
+    asked = ("--until", "share consensus > 0.5", "--until", "arbitrariness human vs twin")
+    document = json.loads(judged(folder, *asked, "--json").stdout)
+    assert document["sample"] == "partly"
+    drawn = json.loads((folder / "oracle.sample.json").read_text())
+    random = sum(n == 300 - k for k, n in enumerate(drawn["candidates"]))
+    assert 0 < random < len(drawn["drawn"])
+    table = load_study(folder).table
+    kept = (table.X != MISSING).any(axis=1)
+    assert set(table.ids.filter(pl.Series(kept))) == set(drawn["drawn"][:random])
+    assert table.oracle is not None
+    assert (table.oracle.asked.any(axis=(0, 2)) == kept).all()
+    assert any("random sample" in e.what and e.count == len(drawn["drawn"]) - random for e in table.exclusions)
+
+
+@pytest.mark.slow
+def test_a_file_that_ends_before_its_question_is_answered(folder: Path) -> None:
+    document = json.loads(judged(folder, "--until", "arbitrariness human +- 0.01", "--json").stdout)
+    (answer,) = document["answers"]
+    assert (answer["verdict"], answer["all_judged"], answer["low"]) == ("", True, None)
+    assert answer["answer"].startswith("all judged: ")
+    text = " ".join(judged(folder, "--until", "arbitrariness human +- 0.01").stdout.decode().split())
+    assert "the share in this file is known" in text
+    weighted = ("--until", "arbitrariness human > 0.3", "--order", "informative")
+    assert json.loads(judged(folder, *weighted, "--json").stdout)["answers"][0]["quantity"] == "excess"
+    assert "not the share, but by how much" in " ".join(judged(folder, *weighted).stdout.decode().split())

@@ -26,6 +26,7 @@ from discretion.metrics.discrepancy import distances, pair_orders
 from discretion.metrics.priority import Prior, Priority
 from discretion.raters import raters_frame
 from discretion.readings import readings_frame
+from discretion.sources.sample import SELECTED
 from discretion.table import PreferenceTable
 from discretion.view import Replicates, View, replicate, split_half
 
@@ -304,7 +305,13 @@ def _reference(table: PreferenceTable, names: list[str], wanted: str | None) -> 
 
 def _warnings(table: PreferenceTable, main: View, point: Priority, drawn: Replicates, names: list[str]) -> list[str]:
     """Say in words what a reader of the figures has to know."""
-    found = habits.confounded(table)
+    found = [
+        f"The oracle was {e.what.removeprefix('kept: ')}: its {e.count:,} comparisons were chosen to answer that, and "
+        "no figure here need be that of all. Read the answer that judging gave, or judge with --order random."
+        for e in table.exclusions
+        if e.what.startswith(SELECTED)
+    ]
+    found += habits.confounded(table)
     if int((~point.converged).sum()) or drawn.unconverged:
         found.append(
             f"{int((~point.converged).sum())} fits of priorities and {drawn.unconverged} of their replicates did not "

@@ -119,7 +119,9 @@ def enough(
             from discretion.document import dumps, records
 
             typer.echo(dumps({"judgements": found.judgements, "order": order, "replays": replays, "seed": seed,
-                              "questions": records(found.frame), "ranking": records(found.ranking)}))  # fmt: skip
+                              "conclusions": found.conclusions,
+                              "questions": records(found.frame), "curve": records(found.curve),
+                              "ranking": records(found.ranking)}))  # fmt: skip
         else:
             from rich.console import Console
 

@@ -1,6 +1,7 @@
 """How many judgements would have been enough: a finished study, replayed in random orders until it is answered.
 
-The questions are the study's own conclusions, or those that are asked.
+The questions are the clearest of the study's own conclusions, or those that are asked. The clearest are also the first
+to be reached: how many of all its conclusions a part of the study reaches is a curve of its own.
 """
 
 from __future__ import annotations
@@ -12,22 +13,23 @@ import numpy as np
 import polars as pl
 
 from discretion.audit import Audit
+from discretion.enough_curve import curve, findings
 from discretion.errors import EmptyError
 from discretion.metrics import priority
-from discretion.metrics.counts import STATES
 from discretion.metrics.discrepancy import distances, pair_orders
 from discretion.metrics.priority import Prior
-from discretion.metrics.resampling import LEVEL
 from discretion.metrics.supremacy import wins
-from discretion.stopping import Pursued, Question, follow, pursue, read_questions
+from discretion.stopping import Pursued, Question, check_order, in_file, pursue, read_questions, share_in_file
 from discretion.table import PreferenceTable
 
 Report = Callable[[str, float], None]
 
 _MOST_PAIRS = 8
 _MOST_CLASHES = 4
+_LEAST_GAMES = 20
 _SIZES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-ALL = "(all of them)"
+_AUDITS = 5  # orders in which parts are audited: each takes as long as a small audit
+ALL = "(all of these)"
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,17 @@ class Enough:
     ----------
     frame : polars.DataFrame
         `question` (the last row is all of them together, at the level that one has alone), `comparisons` (the median
-        over replays of how many were judged until it was answered), `low`, `high` (the middle 80 %), `judgements`,
-        `share` (of the study's), `verdict` (of the whole study), `right` (the share of replays whose answer is that),
-        `open` (the share that never answered it).
+        over replays of how many were judged until it was answered, or at all), `low`, `high` (the middle 80 %),
+        `judgements`, `share` (of the study's), `verdict` (of the whole study), `right` (of the replays whose interval
+        answered it, the share whose answer is that), `open` (the share whose interval never did).
     ranking : polars.DataFrame
         `share` of the comparisons, `comparisons`, `distance` of the reference's ranking from that of the whole study
         (mean over replays), `low`, `high` (the middle 80 %).
+    curve : polars.DataFrame
+        What share of all conclusions parts of the study reach, see `enough_curve.curve`; empty where questions were
+        asked.
+    conclusions : int
+        Of the study, in all; 0 where questions were asked.
     judgements : int
         Of the whole study: comparisons by principles, once for each order that was asked.
     order : str
@@ -52,6 +59,8 @@ class Enough:
 
     frame: pl.DataFrame
     ranking: pl.DataFrame
+    curve: pl.DataFrame
+    conclusions: int
     judgements: int
     order: str
     replays: int
@@ -59,20 +68,21 @@ class Enough:
 
 
 def conclusions(audit: Audit) -> list[Question]:
-    """Return what a study concluded, as questions: its commonest state, who is more arbitrary, which principle wins."""
-    table = audit.table
-    found = []
-    order = audit.states.filter(pl.col("state").is_in(list(STATES))).sort("estimate", descending=True)
-    first, second = order.head(2).iter_rows(named=True)
-    if first["low"] > second["high"]:
-        found.append(f"share {first['state']} vs {second['state']}")
-    if audit.differences.width:
-        clear = audit.differences.filter((pl.col("q_value") < 1 - LEVEL) & pl.col("estimate").is_not_nan())
-        clear = clear.sort(pl.col("estimate").abs(), descending=True).head(_MOST_PAIRS)
-        found += [f"arbitrariness {a} vs {b}" for a, b in clear.select("annotator", "other").iter_rows()]
-    if audit.supremacy.width:
+    """Return the clearest conclusions of a study as questions, which are also the easiest to reach.
+
+    Its commonest state, the eight largest differences in arbitrariness, and the four clearest clashes of 20 cases or
+    more. All of its conclusions are `enough_curve.findings`.
+    """
+    every = findings(audit)
+    found = [f"share {a} vs {b}" for a, b in every["states"]]
+    if every["differences"]:
+        clear = audit.differences.sort(pl.col("estimate").abs(), descending=True)
+        pairs = [(a, b) for a, b in clear.select("annotator", "other").iter_rows()
+                 if {(a, b), (b, a)} & every["differences"]]  # fmt: skip
+        found += [f"arbitrariness {a} vs {b}" for a, b in pairs[:_MOST_PAIRS]]
+    if every["clashes"]:
         mine = audit.supremacy.filter(
-            (pl.col("annotator") == audit.settings.reference) & (pl.col("low") > 0.5) & (pl.col("n") >= 20)
+            (pl.col("annotator") == audit.settings.reference) & (pl.col("low") > 0.5) & (pl.col("n") >= _LEAST_GAMES)
         )
         clear = mine.sort("low", descending=True).head(_MOST_CLASHES)
         found += [f"supremacy {a} vs {b}" for a, b in clear.select("principle", "over").iter_rows()]
@@ -80,7 +90,7 @@ def conclusions(audit: Audit) -> list[Question]:
         raise EmptyError(
             "the study concludes nothing that could have been reached earlier.", remedy="Ask a question: --question."
         )
-    return read_questions(found, table)
+    return read_questions(found, audit.table)
 
 
 def enough(
@@ -98,7 +108,7 @@ def enough(
     ----------
     audit : Audit
     questions : sequence of Question, optional
-        By default `conclusions`.
+        By default `conclusions`, and the curve of all.
     order : str
         One of `stopping.ORDERS`.
     replays : int
@@ -116,8 +126,8 @@ def enough(
     say = report or (lambda stage, done: None)
     table, reference = audit.table, audit.settings.reference
     asked = list(questions) if questions is not None else conclusions(audit)
-    every = np.arange(len(table), dtype=np.intp)
-    whole = {q: _verdict(q, table, every, reference) for q in asked}
+    check_order(asked[:1], order)
+    whole = {q: _verdict(q, table, reference) for q in asked}
     each = _judgements(table)
     streams = np.random.SeedSequence(seed).spawn(replays)
     runs: dict[str, list[Pursued]] = {q.text: [] for q in asked}
@@ -150,7 +160,13 @@ def enough(
                      "right": float(np.mean(right)) if right else np.nan,
                      "open": float(np.mean([not run.answered for run in joint]))})  # fmt: skip
     ranking = _ranking(audit, [np.random.default_rng(s) for s in np.random.SeedSequence((seed, 1)).spawn(replays)])
-    return Enough(pl.DataFrame(rows), ranking, each * len(table), order, replays, seed)
+    told, total = pl.DataFrame(), 0
+    if questions is None:
+        rngs = [np.random.default_rng(s) for s in np.random.SeedSequence((seed, 2)).spawn(replays)]
+        told = curve(audit, rngs, audits=min(replays, _AUDITS), each=each,
+                     report=lambda done: say("auditing parts", done))  # fmt: skip
+        total = sum(map(len, findings(audit).values()))
+    return Enough(pl.DataFrame(rows), ranking, told, total, each * len(table), order, replays, seed)
 
 
 def _taken(run: Pursued, question: int) -> int:
@@ -172,11 +188,11 @@ def _judgements(table: PreferenceTable) -> int:
     return len(table.constitution) * orders
 
 
-def _verdict(
-    question: Question, table: PreferenceTable, rows: np.ndarray[tuple[int], np.dtype[np.intp]], reference: str
-) -> str:
-    """Return what the whole study says: when all is judged, the interval is a point."""
-    return follow(question, table, rows, reference=reference).verdict
+def _verdict(question: Question, table: PreferenceTable, reference: str) -> str:
+    """Return what the whole study says."""
+    if np.isnan(question.bound):
+        return "settled"
+    return in_file(question, share_in_file(question, table, reference))
 
 
 def _ranking(audit: Audit, rngs: Sequence[np.random.Generator]) -> pl.DataFrame:

@@ -26,6 +26,7 @@ from discretion.judges.asking import Question
 from discretion.judges.opening import open_judge, open_scorer
 from discretion.judges.spec import BATCH_DISCOUNT, SCORERS, Options, Spec
 from discretion.probe import Probe, probe
+from discretion.sources.sample import SUFFIX
 from discretion.study import load_questions
 
 JOURNAL = "judgements.sqlite"
@@ -92,8 +93,12 @@ class Judging:
     stopped : str
         Why it stopped early, or "".
     answers : list of mapping
-        What is known of the questions that judging was to go on for: `question`, `verdict` ("" while open), `low`,
-        `high`, `comparisons` (judged until it was answered, or at all).
+        What is known of the questions that judging was to go on for: `question`, `answer` in words, `verdict` of the
+        interval ("" while open), `quantity` that `low` and `high` are of ("share", or "excess" over `bound`), `share`
+        of those judged, `all_judged`, `comparisons` (judged until it was answered, or at all), `failed`.
+    sample : str
+        With such questions: "random" where what was judged is a random sample of all, else "selected", or "partly",
+        where only the first of them are one.
     """
 
     study: str
@@ -101,6 +106,7 @@ class Judging:
     tasks: list[Judged] = field(default_factory=list)
     stopped: str = ""
     answers: list[dict[str, Any]] = field(default_factory=list)
+    sample: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON's objects."""
@@ -292,7 +298,7 @@ def _write(task: Task, planned: Plan, journal: Journal, folder: Path) -> str:
     content = {c.id: content_id(c.prompt, c.first, c.second) for c in planned.comparisons}
     path = _annotator_file(folder, task)
     if task.role == "oracle":
-        path = _oracle_file(folder, task.spec.name)
+        path = oracle_file(folder, task.spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     journal.export_published(path, planned.digest, list(content), planned.questions, content)
     return str(path)
@@ -311,10 +317,10 @@ def _annotator_file(folder: Path, task: Task) -> Path:
     return folder / "annotators" / f"{task.spec.name}.csv"
 
 
-def _oracle_file(folder: Path, name: str) -> Path:
+def oracle_file(folder: Path, name: str) -> Path:
     """Return where an oracle goes: the study's place for it, or beside one that it already has."""
     mine = folder / ".oracle"  # says which judge made oracle.csv
-    taken = next((p for p in folder.glob("oracle.*")), None)
+    taken = next((p for p in folder.glob("oracle.*") if not p.name.endswith(SUFFIX)), None)
     if taken is None or (mine.is_file() and mine.read_text("utf-8") == name):
         mine.write_text(name, "utf-8")
         return folder / "oracle.csv"

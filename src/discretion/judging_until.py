@@ -15,15 +15,17 @@ import numpy as np
 
 from discretion.collect import Collected, Plan, Progress, collect, plan, questions_of
 from discretion.comparison import Comparisons, content_id
-from discretion.errors import StudyError
+from discretion.errors import JournalError, StudyError
 from discretion.journal import Journal
 from discretion.judges.opening import open_judge
 from discretion.judges.spec import SCORERS, Options
-from discretion.judging import JOURNAL, Judging, Task, judge_task, with_secret
+from discretion.judging import JOURNAL, Judging, Task, judge_task, oracle_file, with_secret
 from discretion.metrics.resampling import LEVEL
-from discretion.stopping import Rows, pursue, read_questions
+from discretion.sources.sample import Sample, beside
+from discretion.stopping import Answer, Rows, pursue, read_questions
 from discretion.study import load_unjudged
 from discretion.table import PreferenceTable
+from discretion.whole import write_whole
 
 
 def judge_until(
@@ -64,7 +66,8 @@ def judge_until(
     Returns
     -------
     Judging
-        With `answers`.
+        With `answers` and `sample`. How the comparisons were drawn is kept beside the oracle's file, so that an audit
+        of it knows what is no random sample.
 
     Raises
     ------
@@ -112,21 +115,35 @@ def judge_until(
         found = pursue(asked_for, table, ask, np.random.default_rng(seed), order=order, reference=reference)
         why = done[-1].stopped if done else ""
         tasks = []
+        drawn = found.draws
+        sample = Sample(
+            order, tuple(q.text for q in asked_for), seed, len(table),
+            tuple(str(table.ids[int(row)]) for row in drawn.rows), tuple(map(int, drawn.candidates)),
+            None if drawn.probability is None else tuple(map(float, drawn.probability)),
+        )  # fmt: skip
         if len(found.draws.rows):
+            # Before the oracle's file, so that none ever lies there of which nobody knows how it was drawn.
+            write_whole(beside(oracle_file(out or folder, task.spec.name)), sample.write, JournalError)
             # Everything is in the journal by now: this writes the file, and counts habits.
             whole = judge_task(task, planned(found.draws.rows), kept, out or folder, options, dry_run=False,
                                stop=threading.Event(), budget=0.0, report=None)  # fmt: skip
             asked = sum(c.asked for c in done)
             tasks.append(replace(whole, known=whole.total - asked, collected=_together(done)))
-    answers = [
-        {
-            "question": a.question.text, "verdict": a.verdict, "low": float(a.low[-1]) if len(a.low) else 0.0,
-            "high": float(a.high[-1]) if len(a.high) else 1.0,
-            "comparisons": a.decided if a.decided > 0 else len(found.draws.rows), "level": LEVEL,
-        }
-        for a in found.answers
-    ]  # fmt: skip
-    return Judging(str(study), str(place), tasks, why, answers)
+    random = "random" if sample.random == len(sample.drawn) else "partly" if sample.random else "selected"
+    return Judging(str(study), str(place), tasks, why, [_told(a, len(drawn.rows)) for a in found.answers], random)
+
+
+def _told(answer: Answer, drawn: int) -> dict[str, object]:
+    """Return what is known of a question, for a document; no interval where all is known and nothing inferred."""
+    low, high = (float(answer.low[-1]), float(answer.high[-1])) if len(answer.low) else (0.0, 1.0)
+    if answer.whole and not answer.verdict:
+        low = high = float("nan")
+    return {
+        "question": answer.question.text, "answer": answer.said, "verdict": answer.verdict,
+        "quantity": answer.quantity, "bound": answer.question.bound, "low": low, "high": high, "share": answer.share,
+        "all_judged": answer.whole, "comparisons": answer.decided if answer.decided > 0 else drawn,
+        "failed": answer.failed, "level": LEVEL,
+    }  # fmt: skip
 
 
 def _together(done: Sequence[Collected]) -> Collected:

@@ -19,6 +19,7 @@ from discretion.metrics.agreement import CONFLICT, CONSENSUS, INDIFFERENCE, UNJU
 from discretion.metrics.resampling import LEVEL
 from discretion.metrics.sequences import share_sequence, weighted_mean_sequence
 from discretion.table import PreferenceTable
+from discretion.vote import MISSING
 
 Int8 = NDArray[np.int8]
 Float = NDArray[np.float64]
@@ -100,21 +101,29 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the judgements so far say.
+    """What the judgements so far say of a question, which is one on the file: on all comparisons of the study.
 
     Parameters
     ----------
     question : Question
     low, high : float64 (T,)
         After each comparison judged, in the order in which they were: of the share; where two are compared, of the
-        first among the comparisons that tell them apart. With weights it is the mean, over all comparisons that can
-        bear on it, of what lies above the bound.
+        first among the comparisons that tell them apart. With weights, of the excess.
     decided : int
-        After how many comparisons it was answered; -1: not yet.
+        After how many comparisons the interval answered it; -1: not yet.
     verdict : str
-        "above", "below", "settled" (an interval narrow enough) or "".
+        What the interval says: "above", "below", "settled" (it is narrow enough) or "".
     used : int
         Comparisons that bore on it.
+    quantity : str
+        What the interval is of: "share", or "excess": the mean, over all comparisons that can bear on it, of what lies
+        above the bound (1 - bound where one goes against consensus, -bound where it goes with it, 0 without one).
+    whole : bool
+        Every comparison that can bear on it is judged, none of them failed: the file is known, and nothing is inferred.
+    share : float
+        Of those judged; NaN without any.
+    failed : int
+        Comparisons that were drawn and have no full judgement.
     """
 
     question: Question
@@ -123,6 +132,24 @@ class Answer:
     decided: int
     verdict: str
     used: int
+    quantity: str = "share"
+    whole: bool = False
+    share: float = float("nan")
+    failed: int = 0
+
+    @property
+    def said(self) -> str:
+        """The answer in words: what the interval says, what the file says where all of it is known, or "open"."""
+        if self.verdict:
+            return self.verdict
+        return f"all judged: {in_file(self.question, self.share)} in this sample" if self.whole else "open"
+
+
+def in_file(question: Question, share: float) -> str:
+    """Return what a share says by itself: "above", "below", "even", or the share, where a question is of a width."""
+    if np.isnan(question.bound):
+        return f"{100 * share:.1f} %"
+    return "above" if share > question.bound else "below" if share < question.bound else "even"
 
 
 def follow(
@@ -135,6 +162,9 @@ def follow(
     level: float = LEVEL,
 ) -> Answer:
     """Say after each comparison that was judged what is known of a question.
+
+    When all is judged, the share in the file is known to the last digit. That is no answer by evidence: the verdict
+    stays empty, `Answer.whole` is set, and what a further file like this would say is for the audit's intervals.
 
     Parameters
     ----------
@@ -150,28 +180,51 @@ def follow(
     level : float
         Of all intervals of the question together.
     """
-    if probability is not None:
-        return _weighted(question, table, rows, probability, reference, level)
     value, counts = _outcomes(question, table, rows, reference)
     seen, total = np.cumsum(counts), np.cumsum(np.where(counts, value, 0.0))
-    whole = len(table) if question.kind == "share" and not question.other and counts.all() else None
-    low, high = share_sequence(total, seen.astype(np.float64), level=level, of=whole)
-    left = relevant(question, table, reference)
+    bears = relevant(question, table, reference)
+    known = _known(question, table, rows)
+    left = bears.copy()
     left[rows] = False
-    if len(rows) and not left.any() and seen[-1]:  # nothing is left that could change it
-        last = int(np.flatnonzero(relevant(question, table, reference)[rows])[-1])
-        low[last:] = high[last:] = total[last] / seen[last]
-    return _answer(question, low, high, int(counts.sum()), question.bound)
-
-
-def _answer(question: Question, low: Float, high: Float, used: int, bound: float) -> Answer:
+    ended = len(rows) > 0 and not left.any()
+    whole = bool(ended and known[bears[rows]].all() and seen[-1] > 0)
+    finite = True
+    if probability is not None:
+        low, high = _weighted(question, value, counts, probability, int(bears.sum()), level)
+    else:
+        finite = question.kind == "share" and not question.other and bool(counts.all())
+        of = len(table) if finite else None
+        # Nothing moves but where one counts: of a rare question a hundredth of the work.
+        low, high = share_sequence(total[counts], seen[counts].astype(np.float64), level=level, of=of)
+        low, high = np.append(low, 0.0)[seen - 1], np.append(high, 1.0)[seen - 1]
+    bound = question.bound if probability is None else 0.0
     out = (low > bound) | (high < bound) if np.isnan(question.within) else high - low <= 2 * question.within
+    if ended and finite and bears.any():  # what makes the interval a point is the end of the file
+        out[np.flatnonzero(bears[rows])[-1] :] = False
     decided = int(np.argmax(out)) + 1 if out.any() else -1
     verdict = ""
     if decided > 0:
-        at = decided - 1
-        verdict = "settled" if np.isnan(bound) else "above" if low[at] > bound else "below"
-    return Answer(question, low, high, decided, verdict, used)
+        verdict = "settled" if np.isnan(bound) else "above" if low[decided - 1] > bound else "below"
+    return Answer(
+        question, low, high, decided, verdict, int(counts.sum()),
+        quantity="share" if probability is None else "excess", whole=whole,
+        share=float(total[-1] / seen[-1]) if len(rows) and seen[-1] else float("nan"),
+        failed=int((~known & bears[rows]).sum()),
+    )  # fmt: skip
+
+
+def share_in_file(question: Question, table: PreferenceTable, reference: str = "") -> float:
+    """Return the share that a question is about among all comparisons that are judged; NaN without any."""
+    value, counts = _outcomes(question, table, np.arange(len(table), dtype=np.intp), reference)
+    return float(value[counts].mean()) if counts.any() else float("nan")
+
+
+def _known(question: Question, table: PreferenceTable, rows: Rows) -> NDArray[np.bool_]:
+    """Whether each row has every judgement that the question needs, bool (T,): a failed one could change it."""
+    X = table.X[rows]
+    if question.kind == "supremacy":
+        X = X[:, [table.constitution.names.index(name) for name in (question.one, question.other)]]
+    return np.asarray((X != MISSING).all(axis=1))
 
 
 def _outcomes(
@@ -226,10 +279,18 @@ class Draws:
     rows : int (T,)
     probability : float64 (T,) or None
         Of each at its draw, given those before it; None where all were alike.
+    candidates : int (T,)
+        From how many each was drawn.
     """
 
     rows: Rows
-    probability: Float | None = None
+    probability: Float | None
+    candidates: Rows
+
+    @classmethod
+    def none(cls, order: str) -> Draws:
+        """Return what is drawn before anything is."""
+        return cls(np.empty(0, np.intp), np.empty(0) if order == "informative" else None, np.empty(0, np.intp))
 
 
 def draw(
@@ -270,15 +331,16 @@ def draw(
         The order is none, or does not fit the questions.
     """
     check_order(questions, order)
-    before = judged or Draws(np.empty(0, np.intp), np.empty(0) if order == "informative" else None)
+    before = judged or Draws.none(order)
     pool = np.full(len(table), order == "random")
     for question in questions:
         pool |= relevant(question, table, reference)
     pool[before.rows] = False
     left = np.flatnonzero(pool)
     count = len(left) if count is None else min(count, len(left))
+    candidates = np.concatenate([before.candidates, len(left) - np.arange(count)])
     if before.probability is None:
-        return Draws(np.concatenate([before.rows, rng.permutation(left)[:count]]))
+        return Draws(np.concatenate([before.rows, rng.permutation(left)[:count]]), None, candidates)
     score = _telling(questions[0], table, before.rows, reference)[left]
     rows, chances = [], []
     for _ in range(count):
@@ -288,7 +350,9 @@ def draw(
         chances.append(q[at])
         left, score = np.delete(left, at), np.delete(score, at)
     return Draws(
-        np.concatenate([before.rows, np.array(rows, np.intp)]), np.concatenate([before.probability, np.array(chances)])
+        np.concatenate([before.rows, np.array(rows, np.intp)]),
+        np.concatenate([before.probability, np.array(chances)]),
+        candidates,
     )
 
 
@@ -299,8 +363,7 @@ def check_order(questions: Sequence[Question], order: str) -> None:
     if order == "informative" and (len(questions) != 1 or not np.isnan(questions[0].within)):
         raise QueryError(
             "an informative order is for one question alone, and for none of a width (+-): weights that suit one do "
-            "not "
-            "suit another. Ask one, or order by relevance."
+            "not suit another. Ask one, or order by relevance."
         )
 
 
@@ -335,16 +398,14 @@ def _patterns(question: Question, table: PreferenceTable, reference: str) -> NDA
 
 
 def _weighted(
-    question: Question, table: PreferenceTable, rows: Rows, probability: Float, reference: str, level: float
-) -> Answer:
-    value, counts = _outcomes(question, table, rows, reference)
+    question: Question, value: Float, counts: NDArray[np.bool_], probability: Float, of: int, level: float
+) -> tuple[Float, Float]:
+    """Return the interval of the excess after each draw."""
     x = np.where(counts, value - question.bound, 0.0)
-    of = int(relevant(question, table, reference).sum())
-    low, high = weighted_mean_sequence(
+    return weighted_mean_sequence(
         x, probability, of=of, floor=_EVEN / of, low=-question.bound, high=1 - question.bound, level=level,
         replaced=False, start=0.0,
     )  # fmt: skip
-    return _answer(question, low, high, int(counts.sum()), 0.0)
 
 
 def read_questions(texts: Sequence[str], table: PreferenceTable) -> list[Question]:
@@ -379,7 +440,7 @@ class Pursued:
 
     @property
     def answered(self) -> bool:
-        """Whether every question is."""
+        """Whether every question is, by its interval."""
         return all(a.decided > 0 for a in self.answers)
 
 
@@ -417,7 +478,7 @@ def pursue(
     """
     each = 1 - (1 - level) / max(len(questions), 1)
     check_order(questions, order)
-    drawn = Draws(np.empty(0, np.intp), np.empty(0) if order == "informative" else None)
+    drawn = Draws.none(order)
     answers: dict[Question, Answer] = {}
     exhausted = False
     while any(answers.get(q) is None or answers[q].decided < 0 for q in questions):

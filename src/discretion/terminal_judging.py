@@ -51,14 +51,29 @@ def show_judging(result: Judging, console: Console) -> None:
 
 def _answers(result: Judging, console: Console) -> None:
     """Print what is known of the questions that judging went on for."""
-    table = table_of(("question", "l"), ("answer", "l"), ("95 %", "r"), ("comparisons", "r"))
+    excess = any(answer["quantity"] == "excess" for answer in result.answers)
+    what = "excess, 95 %" if excess else "95 %"
+    table = table_of(("question", "l"), ("answer", "l"), (what, "r"), ("cases", "r"))
     for answer in result.answers:
-        table.add_row(
-            Text(plain(answer["question"], 44)), answer["verdict"] or "open",
-            interval(answer["low"], answer["high"]), f"{answer['comparisons']:,}",
-        )  # fmt: skip
-    note = "In %; where two are compared, the share of the first among the comparisons that tell them apart. The "
-    console.print(section("What was asked for", table, f"{note}intervals hold together, whenever one looks."))
+        shown = interval(answer["low"], answer["high"])
+        if answer["all_judged"] and not answer["verdict"]:
+            shown = f"{percent(answer['share'])} in all"
+        table.add_row(Text(plain(answer["question"], 32)), answer["answer"], shown, f"{answer['comparisons']:,}")
+    note = "In %; where two are compared, the share of the first among the comparisons that tell them apart. "
+    if excess:
+        note = (
+            "Excess, in %: not the share, but by how much it lies above the bound (against a consensus 1 less the "
+            "bound, with it the bound below 0, without one 0), a mean over all that can bear on the question. "
+        )
+    note += "The intervals hold together, whenever one looks."
+    if any(answer["all_judged"] and not answer["verdict"] for answer in result.answers):
+        note += (
+            " All judged: the share in this file is known, and no interval is left of it; what other files like it "
+            "would say is not: for that, see the intervals and tests of an audit."
+        )
+    if any(answer["failed"] for answer in result.answers):
+        note += " Failed judgements are not counted, and leave open what they could have changed."
+    console.print(section("What was asked for", table, note))
 
 
 _HABITS = {
@@ -104,6 +119,11 @@ def _next(result: Judging, console: Console) -> None:
                 file = os.path.relpath(task.file, described.parent)
                 part = "[oracle]\n  path" if task.role == "oracle" else f"[annotators]\n  {plain(task.name)}"
                 console.print(Text(f"  {part} = {json.dumps(plain(file))}"), soft_wrap=True)
+    if result.sample in ("selected", "partly"):
+        which = "What was judged" if result.sample == "selected" else "What was judged last"
+        said = f"{which} was chosen for the questions and is no random sample: the answers stand above."
+        console.print(Text(f"{said} For an audit judge all, or a random part: --order random.", style="yellow"))
+        return
     console.print(Text(f"Next: discretion audit {plain(result.study)} --report"), soft_wrap=True)
 
 

@@ -5,7 +5,7 @@ Three layouts are told apart by their columns: no description is needed, and wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from discretion.sources.columns import (
 )
 from discretion.sources.files import read_frame
 from discretion.sources.judgements import ProbabilityColumns, place_probabilities
+from discretion.sources.sample import SELECTED, Sample, sample_of
 from discretion.table import Exclusion
 from discretion.vote import DEFAULT_MINIMUM_MASS, MISSING, Votes
 
@@ -73,6 +74,11 @@ def load_oracle(
     minimum_mass : float
         Judgements with less probability on the answers have failed, and are counted.
 
+    Notes
+    -----
+    Where `judge --until` drew what was judged, and says so beside the file, only the draws that are a random sample
+    of all comparisons are kept. Where none are, all are, and an exclusion that begins with `SELECTED` says so.
+
     Raises
     ------
     ReadError, ColumnError, IdError, VoteError
@@ -103,7 +109,38 @@ def load_oracle(
     for position in np.flatnonzero(~asked):
         name = constitution.names[int(position)]
         notes.append(Exclusion("oracle", f"principle {shown(name)} has no judgement", ids.len()))
-    return OracleLoaded(X, raw, tuple(notes))
+    found = OracleLoaded(X, raw, tuple(notes))
+    sample = sample_of(path)
+    return found if sample is None else _sampled(found, sample, ids)
+
+
+def _sampled(found: OracleLoaded, sample: Sample, ids: pl.Series) -> OracleLoaded:
+    """Keep what is a random sample of all comparisons, or where nothing is say of the whole that it is none.
+
+    A file with judgements of comparisons that were not drawn is a later one, and its sample is none of it.
+    """
+    names = np.array(ids.cast(pl.String).to_list(), dtype=object)
+    place = {name: k for k, name in enumerate(sample.drawn)}
+    turn = np.array([place.get(name, -1) for name in names])
+    judged = (found.X != MISSING).any(axis=1)
+    if found.votes is not None:
+        judged |= found.votes.asked.any(axis=(0, 2))
+    random = sample.random
+    if (judged & (turn < 0)).any() or not judged.any() or random == len(sample.drawn):
+        return found
+    until = " and ".join(map(shown, sample.questions))
+    if not random:
+        note = Exclusion("oracle", f"{SELECTED}, {sample.order} to {until}", int(judged.sum()))
+        return replace(found, exclusions=(*found.exclusions, note))
+    later = judged & (turn >= random)
+    X, votes = found.X.copy(), found.votes
+    X[later] = MISSING
+    if votes is not None:
+        probabilities = votes.probabilities.copy()
+        probabilities[:, later] = np.nan
+        votes = replace(votes, probabilities=probabilities)
+    what = f"judged after the first {random:,}, which alone are a random sample of all: {sample.order} to {until}"
+    return OracleLoaded(X, votes, (*found.exclusions, Exclusion("oracle", what, int(later.sum()))))
 
 
 def _principles(frame: pl.DataFrame, constitution: Constitution, path: str | Path) -> NDArray[np.int64]:
