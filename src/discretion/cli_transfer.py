@@ -130,6 +130,14 @@ def _loss(text: str | None) -> tuple[str, float]:
 def lab(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of models, figures and report.")] = Path("lab"),
     seeds: Annotated[int, typer.Option(help="Worlds with models of their own; more can be added later.", min=1)] = 5,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STATION", help="A station, or a pattern: 'rerank*'. Repeat for more. DPO is always among them."
+        ),
+    ] = None,
+    comparisons: Annotated[int, typer.Option(help="That are trained on, in each world.", min=100)] = 2048,
+    threads: Threads = None,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
@@ -137,13 +145,24 @@ def lab(
 
     What the folder has is not done again: stop with Ctrl-C, run it again, and it goes on.
 
-    Example: `discretion lab --seeds 5`
+    Example: `discretion lab --seeds 5 --only "rerank*" --only "reward model"`
     """
     with outcome(as_json):
+        from discretion.errors import DataError
+        from discretion.training.lab_design import PLAIN, Settings, matching
         from discretion.training.lab_report import said, write
-        from discretion.training.laboratory import PLAIN, Settings, run_laboratory, stations
+        from discretion.training.laboratory import run_laboratory
 
-        total = seeds * len(stations(Settings()))
+        settings = Settings(comparisons=comparisons)
+        try:
+            wanted = [station.name for station in matching([PLAIN, *only] if only else ["*"], settings)]
+        except DataError as error:
+            raise typer.BadParameter(str(error), param_hint="--only") from error
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        total = seeds * len(wanted)
         done = 0
 
         with progress_bar(quiet or as_json) as progress:
@@ -153,7 +172,7 @@ def lab(
                 done += 1
                 progress(f"world {seed}: {station}", done / total)
 
-            found = run_laboratory(out, seeds, report=told)
+            found = run_laboratory(out, seeds, settings=settings, only=wanted, report=told)
             page = write(found, out / "report.html")
         summary = found.chosen(PLAIN).summary(PLAIN)
         if as_json:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from discretion.errors import DataError, EmptyError
+from discretion.hedge.laws import BestOfN, BestOfPoisson, SoftBestOfN
+from discretion.hedge.select import choose, select
 from discretion.metrics.arbitrariness import arbitrariness
 from discretion.metrics.discrepancy import discrepancy
 from discretion.metrics.priority import fit
 from discretion.metrics.supremacy import supremacy, wins
-from discretion.training.rerank import Weights, chances, decide, fit_weights, rerank
+from discretion.training.rerank import (
+    Weights,
+    chances,
+    decide,
+    fit_weights,
+    rerank,
+    reward,
+    scored,
+    selected,
+)
 from discretion.vote import MISSING
 
 P = 6
@@ -142,3 +156,101 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fit_weights(X, np.zeros(P), sharpness=0.0)
     with pytest.raises(DataError, match="do not go together"):
         rerank(np.zeros((3, 2, P + 1)), planted())
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_higher_reward_is_the_greater_side(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = Weights(planted(seed).values, np.inf, 0.0, 0.0, True)
+    has = rng.integers(0, 2, (60, 2, P)).astype(np.int8)  # votes over a reference without any property
+    values = reward(has, weights)
+    y = decide(has[:, 0] - has[:, 1], weights)
+    gap = np.round(values[:, 0] - values[:, 1], 12)
+    np.testing.assert_array_equal(np.sign(gap), y)
+    np.testing.assert_allclose(reward(-has, weights), -values)
+    # Whatever the reference has: who is better stays so.
+    other = rng.integers(0, 2, (60, 1, P)).astype(np.int8)
+    np.testing.assert_allclose(np.diff(reward(has - other, weights)), np.diff(values), atol=1e-12)
+
+
+def test_a_reward_lies_between_all_against_and_all_for_and_failed_judgements_have_none() -> None:
+    weights = planted()
+    rows = np.array([[1] * P, [-1] * P, [0] * P, [MISSING] * P, [MISSING] * (P - 1) + [1]], np.int8)
+    found = reward(rows, weights)
+    np.testing.assert_allclose(found, [1, -1, 0, np.nan, weights.values[-1]])
+    with pytest.raises(DataError, match="do not go together"):
+        reward(rows[:, 1:], weights)
+
+
+def test_selecting_by_a_law_takes_what_the_law_takes() -> None:
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(4000, 8))
+    of_four = selected(rewards, BestOfN(4), rng)
+    np.testing.assert_array_equal(of_four, rewards[:, :4].argmax(axis=1))
+    ranks = (rewards[:, :, None] > rewards[:, None, :]).sum(axis=2)
+    means = []
+    for lam in (0.0, 3.0, 9.0, np.inf):
+        law = SoftBestOfN(8, lam)
+        means.append(ranks[np.arange(4000), selected(rewards, law, rng)].mean())
+    assert means[0] == pytest.approx(3.5, abs=0.15)  # no selection
+    assert np.all(np.diff(means) > 0.3)
+    assert means[-1] == 7
+    rewards[:, :3] = np.nan
+    assert (selected(rewards, BestOfN(4), rng) == 3).all()
+    with pytest.raises(DataError, match="wants 9 candidates of a prompt that has 8"):
+        selected(rewards, BestOfN(9), rng)
+    with pytest.raises(DataError, match="none of 3 candidates has a score"):
+        selected(rewards, BestOfN(3), rng)
+    drawn = selected(rng.normal(size=(4000, 40)), BestOfPoisson(2.0), rng)
+    assert (drawn == 0).mean() == pytest.approx((1 - np.exp(-2)) / 2, abs=0.03)  # E[1/n], n = 1 + Poisson(2)
+
+
+def test_reranking_under_an_infinite_sharpness_is_best_of_n_and_under_a_finite_one_no_law() -> None:
+    scores = np.random.default_rng(1).integers(0, 2, (5, P)).astype(float)
+    scores[3] = scores[2] = 1.0  # two that tie at the top
+    sharp = Weights(planted().values, np.inf, 0.0, 0.0, True)
+    tally = (scores[:, None] > scores).sum(axis=1) @ sharp.values
+    many = np.repeat(scores[None], 4000, axis=0)
+    by_rule = np.bincount(rerank(many, sharp, np.random.default_rng(2)).choice, minlength=5) / 4000
+    rng = np.random.default_rng(3)
+    by_law = np.bincount([choose(tally, BestOfN(5), rng) for _ in range(4000)], minlength=5) / 4000
+    np.testing.assert_allclose(by_rule, by_law, atol=0.04)
+    # A law sees ranks alone, Luce's rule by how much.
+    far = scores.copy()
+    far[0], far[1], far[4] = 0.0, [0.5, *[0.0] * (P - 1)], [0.5] * P
+    luce = rerank(far, planted()).share[0]
+    assert luce[0] == 0  # no vote, no chance: softening a rank leaves the last one its chance
+    laws = [choose(np.arange(5.0), SoftBestOfN(5, 3.0), rng) for _ in range(4000)]
+    assert (np.array(laws) == 0).mean() > 0.005
+
+
+class Dealer:
+    """A policy whose candidates are properties, written as digits."""
+
+    async def generate(self, prompt: str, seed: int) -> str:
+        return "".join(map(str, np.random.default_rng(seed).integers(0, 2, P)))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_hedging_selects_by_weighted_votes(waits: bool) -> None:
+    def votes(prompt: str, candidates: Sequence[str]) -> np.ndarray:
+        return np.array([[int(digit) for digit in text] for text in candidates], np.int8)
+
+    async def asked(prompt: str, candidates: Sequence[str]) -> np.ndarray:
+        await asyncio.sleep(0)
+        return votes(prompt, candidates)
+
+    weights = planted()
+    prompts = [f"p{k}" for k in range(200)]
+    score = scored(asked if waits else votes, weights)
+    found = asyncio.run(select(prompts, Dealer(), score, BestOfN(6), seed=1, ceiling=1.0))
+    for one in found:
+        expected = reward(votes("", one.candidates), weights)
+        np.testing.assert_allclose(one.scores, expected)
+        assert expected[one.index] == expected.max()
+    rates = votes("", [one.response for one in found]).mean(axis=0)
+    heavy = weights.values > np.median(weights.values)
+    assert rates[heavy].mean() > rates[~heavy].mean() + 0.1
+    # Negative control: one candidate is no selection.
+    alone = asyncio.run(select(prompts, Dealer(), score, BestOfN(1), seed=1))
+    assert votes("", [one.response for one in alone]).mean() == pytest.approx(0.5, abs=0.06)

@@ -80,16 +80,31 @@ def log_probabilities(folder: Path, pairs: Pairs) -> Float:
     return _margins(Policy(load(folder, device="cpu"), batch=_BATCH), pairs, "logp")
 
 
+def rewards(folder: Path, prompts: Sequence[str], texts: Sequence[str]) -> Float:
+    """Return a reward model's scores of texts, float64 (n,)."""
+    model = RewardModel(load(folder, kind="score", device="cpu"), batch=_BATCH)
+    return _scores(model, prompts, texts, texts, "reward")[:, 0]  # one text twice is scored once
+
+
 def _margins(scorer: Scorer, pairs: Pairs, value: str) -> Float:
-    found = np.full((len(pairs.prompts), 2), np.nan)
+    found = _scores(scorer, pairs.prompts, pairs.first, pairs.second, value)
+    margins: Float = found[:, 0] - found[:, 1]
+    return margins
+
+
+def _scores(scorer: Scorer, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], value: str) -> Float:
+    """Return the scores of both responses, float64 (n, 2)."""
+    found = np.full((len(prompts), 2), np.nan)
 
     def deliver(scores: Sequence[Score]) -> None:
         for score in scores:
             if score.status == OK:
                 found[int(score.case), score.response] = score.values[value]
 
-    texts = zip(pairs.prompts, pairs.first, pairs.second, strict=True)
-    blocks = (Block(str(k), prompt, first, second, ()) for k, (prompt, first, second) in enumerate(texts))
+    blocks = (
+        Block(str(k), prompt, one, other, ())
+        for k, (prompt, one, other) in enumerate(zip(prompts, first, second, strict=True))
+    )
     scorer.run(blocks, deliver, threading.Event())
     failed = int(np.isnan(found).any(axis=1).sum())
     if failed:
@@ -97,8 +112,7 @@ def _margins(scorer: Scorer, pairs: Pairs, value: str) -> Float:
             f"{scorer.name} has no score for {failed} of {len(found)} comparisons.",
             remedy="Its training diverged, or its context is too short.",
         )
-    margins: Float = found[:, 0] - found[:, 1]
-    return margins
+    return found
 
 
 def choices(margins: Float) -> Int8:
@@ -121,14 +135,15 @@ def choice_figures(X: Int8, y: Int8, labels: Int8, truth: Hierarchy) -> dict[str
     Returns
     -------
     dict of float
-        "accuracy": share of the labels that y shares. "arbitrariness". "divergence": of supremacy, in nats a game.
-        "discrepancy": to the truth, from 0 to 1, over "pairs" of principles.
+        "accuracy": share of the labels that y shares; where y is 0 a half, as of a coin: who answers must choose, and
+        votes leave open what trained models settle somehow. "arbitrariness". "divergence": of supremacy, in nats a
+        game. "discrepancy": to the truth, from 0 to 1, over "pairs" of principles.
     """
     W = wins(X, y)
     distance, pairs = discrepancy(fit(W), truth.priority)
     known = torch.from_numpy(truth.supremacy)
     return {
-        "accuracy": float((y == labels).mean()) if len(y) else np.nan,
+        "accuracy": float(np.where(y == 0, 0.5, y == labels).mean()) if len(y) else np.nan,
         "arbitrariness": float(arbitrariness(X, y)[0]),
         "divergence": float(supremacy_divergence(torch.from_numpy(W), known)[0]),
         "discrepancy": float(distance),

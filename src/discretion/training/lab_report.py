@@ -20,11 +20,20 @@ from discretion.report.look import Ink, asset, finished, on_page, percent_axis
 from discretion.report.page import Figure, columns_of, environment, json_text, policy_of, vega
 from discretion.report.tables import Cell, Table
 from discretion.terminal import percent
+from discretion.training.lab_design import PLAIN, RERANK
 from discretion.training.lab_results import CHOSEN, Laboratory
-from discretion.training.laboratory import PLAIN
 from discretion.whole import write_whole
 
 _EQUAL = 0.02  # accuracy that a method may lose, at the end of its interval, and still count as equally accurate
+
+_CHOOSING = ("policy", RERANK)  # what chooses in comparisons, beside people, base and reward model
+_COLOURS = {PLAIN: "c0", CHOSEN: "c1", "base": "c5"}
+_BY = {
+    "policy": "a policy writes",
+    "rerank": "best by votes",
+    "reward": "best by reward model",
+    "base": "before training",
+}
 
 _TERMS = (
     (
@@ -32,6 +41,24 @@ _TERMS = (
         "A policy by direct preference optimisation of people's choices; the same with a discretion loss of a kind "
         "at a weight, towards the hierarchy that those choices tell. Where it says so, choices or hierarchy are the "
         "reward model's.",
+    ),
+    (
+        "Rerank",
+        "No policy is trained: principles vote on the two responses of a comparison, and the side that weighs more is "
+        "taken. Weights are fitted so that such choices have the supremacy of the labels that are trained on. "
+        "“Drawn” takes each side with its share of the weight. “Votes that err” are wrong about a "
+        "response as often as the settings say. Where no principle votes nothing is decided, and accuracy counts half.",
+    ),
+    (
+        "Best of n",
+        "Of n texts that the model before training writes to a prompt, the one with the most weight of votes, or the "
+        "one that the reward model scores highest. “Soft” draws it by rank, so that it stays nearer to that "
+        "model; “drawn” draws it by its share of the weight.",
+    ),
+    (
+        "Candidates",
+        "Texts that are written and scored for each prompt, by every principle or by the reward model. A trained "
+        "policy writes one and scores none.",
     ),
     (
         "Discrepancy",
@@ -49,7 +76,11 @@ _TERMS = (
         "The share of people's choices in comparisons that were not trained on which a model makes too. People toss "
         "weighted coins, so that 100 % is out of reach.",
     ),
-    ("What it writes", "A policy's texts as if it had chosen them over texts of the model it started from."),
+    (
+        "What it writes",
+        "Texts as if they had been chosen over those of the model before training. “Won” is how likely "
+        "people are to prefer them.",
+    ),
     (
         "Intervals",
         "95 %, Student's t over seeds; differences are taken within a seed. Each seed has another world, other "
@@ -120,14 +151,23 @@ def said(summary: pl.DataFrame) -> tuple[str, list[str], str]:
     ]
     sentences = [f"Discrepancy to the hierarchy that people were given, on the way: {', '.join(way)}."]
     best = at.get((CHOSEN, "choices", "discrepancy"))
-    if best is None:
+    votes = at.get((RERANK, "choices", "discrepancy"))
+    if best is None and votes is not None and not any(name.startswith(f"{PLAIN} + ") for name, _, _ in at):
+        lower = votes["difference_high"] < 0
+        number = _change(votes["mean"], plain["mean"]) if lower else "open"
+        headline = (
+            "Weighted votes of the principles, without training, settle conflicts nearer to people than DPO does."
+            if lower
+            else "That weighted votes of the principles settle conflicts nearer to people than DPO does is not shown."
+        )
+    elif best is None:
         headline, number = "No discretion loss was measured, or each cost accuracy.", "–"
     else:
         change = best["mean"] / plain["mean"] - 1 if plain["mean"] > 0 else math.nan
         accuracy = at[CHOSEN, "choices", "accuracy"]
         equal = accuracy["difference_low"] >= -_EQUAL
         surely = best["difference_high"] < 0  # the plain mean is above 0 then, and the change is defined
-        number = f"{change:+.0%}".replace("-", "−").replace("%", " %") if surely else "open"
+        number = _change(best["mean"], plain["mean"]) if surely else "open"
         held = "at equal accuracy" if equal else "and it may cost accuracy"
         if surely:
             half = -plain["mean"] / 2
@@ -146,9 +186,10 @@ def said(summary: pl.DataFrame) -> tuple[str, list[str], str]:
             f"differs by {_points(accuracy)}.",
             *_baselines(summary, best["mean"]),
         ]
+    sentences += _untrained(at)
     sentences.append(
         "how large the loss is for real people and large models: here texts are short, votes of principles are "
-        "exact, and people do follow a hierarchy."
+        "exact unless it says otherwise, and people do follow a hierarchy, by the very rule that weighs votes."
     )
     return headline, sentences, number
 
@@ -169,6 +210,43 @@ def _baselines(summary: pl.DataFrame, best: float) -> list[str]:
     return [f"What needs no discretion loss: {told}.{end}"]
 
 
+def _change(mean: float, plain: float) -> str:
+    return f"{mean / plain - 1:+.0%}".replace("-", "−").replace("%", " %")
+
+
+def _untrained(at: dict[tuple[str, str, str], dict[str, Any]]) -> list[str]:
+    """Return what reranking does and costs, in choices and in what is written."""
+    found = []
+    votes = at.get((RERANK, "choices", "discrepancy"))
+    if votes is not None:
+        never = " and never go against a consensus" if at[RERANK, "choices", "arbitrariness"]["mean"] == 0 else ""
+        told = (
+            f"Without training, weighted votes of the principles (rerank) stand at {percent(votes['mean'])} % "
+            f"({_points(votes)}){never}; accuracy differs by {_points(at[RERANK, 'choices', 'accuracy'])}."
+        )
+        err = at.get((f"{RERANK}, votes that err", "choices", "discrepancy"))
+        if err is not None:
+            told += f" With votes that err: {percent(err['mean'])} % ({_points(err)})."
+        found.append(told)
+    most = max(
+        (row for (name, _, figure), row in at.items() if figure == "candidates" and name.startswith(f"{RERANK}, best")),
+        key=lambda row: row["mean"],
+        default=None,
+    )
+    if most is not None:
+        name, n = most["station"], most["mean"]
+        own, won = at[name, "written", "discrepancy"], at[name, "written", "won"]
+        by_reward = at.get((f"reward model, best of {n:g}", "written", "discrepancy"))
+        other = f"; chosen by the reward model, {percent(by_reward['mean'])} %" if by_reward is not None else ""
+        found.append(
+            f"The best of {n:g} texts of the model before training by these votes stands at {percent(own['mean'])} % "
+            f"in what is written, {_points(own)} to what {PLAIN} writes{other}. People prefer it to one text of that "
+            f"model in {percent(won['mean'])} % of cases, {_points(won)} to {PLAIN}. Each prompt costs {n:g} "
+            "candidates, each scored by every principle."
+        )
+    return found
+
+
 def _points(row: dict[str, Any]) -> str:
     """Return a difference with its interval in percentage points."""
     return f"{100 * row['difference']:+.1f} ({100 * row['difference_low']:+.1f} to {100 * row['difference_high']:+.1f})"
@@ -176,9 +254,11 @@ def _points(row: dict[str, Any]) -> str:
 
 def _figures(lab: Laboratory, summary: pl.DataFrame) -> tuple[list[Figure], dict[str, pl.DataFrame]]:
     discrepancy = summary.filter((pl.col("figure") == "discrepancy") & (pl.col("reading") != "validation"))
-    trade = summary.filter((pl.col("reading") == "choices") & (pl.col("model") == "policy"))
+    trade = summary.filter((pl.col("reading") == "choices") & pl.col("model").is_in(_CHOOSING))
     trade = trade.pivot(on="figure", index="station", values=["difference", "difference_low", "difference_high"])
-    shown = [PLAIN, CHOSEN, "base"]
+    selection = _selection(summary)
+    most = f"{RERANK}, best of {max(lab.settings.get('candidates') or [0])}"
+    shown = [name for name in (PLAIN, CHOSEN, "base", most) if name in lab.rates["station"]]
     rates = (
         lab.rates.filter(pl.col("station").is_in(shown))
         .group_by(["station", "priority"], maintain_order=True)
@@ -186,7 +266,7 @@ def _figures(lab: Laboratory, summary: pl.DataFrame) -> tuple[list[Figure], dict
         .sort("station", "priority")
     )
     order = lab.stations
-    rows = {"discrepancy": discrepancy, "trade": trade, "rates": rates}
+    rows = {"discrepancy": discrepancy, "trade": trade, "selection": selection, "rates": rates}
     figures = [
         Figure("discrepancy", "Discrepancy by station and method",
                "How far each hierarchy is from people's: that of its choices, and that of what it writes. Means over "
@@ -197,9 +277,14 @@ def _figures(lab: Laboratory, summary: pl.DataFrame) -> tuple[list[Figure], dict
                f"Both differences are to plain {PLAIN} within seeds. Lower is nearer to people; a point left of 0 pays "
                "in accuracy.",
                trade_chart("trade", on_page).to_dict(), "trade", [_differences(summary)]),
-        Figure("rates", "What policies write",
-               "The share of texts with a property, by the priority that people were given. A steeper line serves what "
-               "people put first more.",
+        Figure("selection", "What is written, and what it costs",
+               "How often people prefer a text to one of the model before training, and how far what is written is "
+               "from their hierarchy: of trained policies, and of the best of candidates. Better is lower and further "
+               "right; a larger mark is a larger number of candidates.",
+               selection_chart("selection", on_page).to_dict(), "selection", [_costs(summary)]),
+        Figure("rates", "Which properties are written",
+               "The share of texts with a property, by the priority that people were given. A steeper line serves more "
+               "what people put first.",
                rates_chart("rates", on_page, shown).to_dict(), "rates"),
     ]  # fmt: skip
     return figures, rows
@@ -257,9 +342,38 @@ def trade_chart(rows: Rows, ink: Ink) -> Any:
     )  # fmt: skip
 
 
+def selection_chart(rows: Rows, ink: Ink) -> Any:
+    """Return the discrepancy of what is written against how often it is preferred, with the cost as size."""
+    base = alt.Chart(data(rows))
+    x = alt.X("won:Q", axis=percent_axis("preferred by people to a text before training"), scale=alt.Scale(zero=False))
+    y = alt.Y("discrepancy:Q", axis=percent_axis("discrepancy of what is written"))
+    kinds = list(_BY.values())
+    colour = alt.Color(
+        "by:N", scale=alt.Scale(domain=kinds, range=[ink(c) for c in ("c0", "c2", "c3", "c5")]), title=None
+    )
+    shapes = alt.Shape(
+        "by:N", scale=alt.Scale(domain=kinds, range=["circle", "square", "triangle-up", "diamond"]), title=None
+    )
+    size = alt.Size("candidates:Q", scale=alt.Scale(type="log", base=2, range=[45, 190]), legend=None)
+    along = base.mark_rule(opacity=0.35).encode(x=x, y="discrepancy_low:Q", y2="discrepancy_high:Q", color=colour)
+    tips = [
+        alt.Tooltip("station:N"), alt.Tooltip("won:Q", title="preferred", format=".1%"),
+        alt.Tooltip("discrepancy:Q", format=".1%"), alt.Tooltip("candidates:Q", title="candidates a prompt"),
+    ]  # fmt: skip
+    point = base.mark_point(filled=True, opacity=1).encode(
+        x=x, y=y, color=colour, shape=shapes, size=size, tooltip=tips
+    )
+    name = base.transform_filter("datum.label != ''").mark_text(align="left", dx=9, dy=-7, color=ink("soft"))
+    chart = (along + point + name.encode(x=x, y=y, text="label:N")).properties(width=width(rows, 620), height=340)
+    return finished(
+        chart, ink, "Discrepancy of what is written against how often people prefer it, by station; larger marks have "
+        "more candidates.", right=30
+    )  # fmt: skip
+
+
 def rates_chart(rows: Rows, ink: Ink, names: list[str]) -> Any:
     """Return how many texts have a property, by its planted priority, for some stations."""
-    colours = alt.Scale(domain=names, range=[ink("c0"), ink("c1"), ink("c5")][: len(names)])
+    colours = alt.Scale(domain=names, range=[ink(_COLOURS.get(name, "c2")) for name in names])
     chart = (
         alt.Chart(data(rows))
         .mark_line(point=True, strokeWidth=2.4)
@@ -273,6 +387,42 @@ def rates_chart(rows: Rows, ink: Ink, names: list[str]) -> Any:
         .properties(width=width(rows, 620), height=280)
     )  # fmt: skip
     return finished(chart, ink, "The share of texts with a property against the property's planted priority.")
+
+
+def _selection(summary: pl.DataFrame) -> pl.DataFrame:
+    """Return one row for each station that writes: won, discrepancy with its interval, candidates, and a label."""
+    part = summary.filter(
+        (pl.col("reading") == "written") & pl.col("figure").is_in(["won", "discrepancy", "candidates"])
+    )
+    wide = part.pivot(on="figure", index=["station", "model"], values=["mean", "low", "high"])
+    if "mean_candidates" not in wide.columns:  # of an earlier version, which selected nothing
+        wide = wide.with_columns(mean_candidates=1.0)
+    return wide.select(
+        "station",
+        by=pl.col("model").replace_strict(_BY, default="policy"),
+        won="mean_won", discrepancy="mean_discrepancy", discrepancy_low="low_discrepancy",
+        discrepancy_high="high_discrepancy", candidates=pl.col("mean_candidates").fill_null(1.0),
+        label=pl.when((pl.col("model") != "policy") | pl.col("station").is_in([PLAIN, CHOSEN]))
+        .then(pl.col("station")).otherwise(pl.lit("")),
+    )  # fmt: skip
+
+
+def _costs(summary: pl.DataFrame) -> Table:
+    table = Table(
+        "What is written; differences to plain DPO within seeds, in percentage points with 95 % intervals",
+        ["station", "candidates a prompt", "discrepancy, %", "difference", "preferred, %", "difference"],
+    )
+    part = summary.filter(pl.col("reading") == "written")
+    for (station,), rows in part.group_by(["station"], maintain_order=True):
+        at = {row["figure"]: row for row in rows.iter_rows(named=True)}
+        drawn = at["candidates"]["mean"] if "candidates" in at else 1.0
+        cells = [
+            Cell(percent(at[figure]["mean"]) if number else "" if station == PLAIN else _points(at[figure]))
+            for figure in ("discrepancy", "won")
+            for number in (True, False)
+        ]
+        table.rows.append([Cell(str(station), number=False), Cell(f"{drawn:g}"), *cells])
+    return table
 
 
 def _table(summary: pl.DataFrame, reading: str, caption: str) -> Table:
@@ -299,7 +449,7 @@ def _differences(summary: pl.DataFrame) -> Table:
         f"Differences to {PLAIN} within seeds, in percentage points with 95 % intervals",
         ["method", "discrepancy", "accuracy", "arbitrariness"],
     )
-    part = summary.filter((pl.col("reading") == "choices") & (pl.col("model") == "policy"))
+    part = summary.filter((pl.col("reading") == "choices") & pl.col("model").is_in(_CHOOSING))
     for (station,), rows in part.group_by(["station"], maintain_order=True):
         at = {row["figure"]: row for row in rows.iter_rows(named=True)}
         if station != PLAIN:
@@ -331,5 +481,16 @@ def _settings(lab: Laboratory) -> list[tuple[str, str]]:
         ),
         ("Weight of a conflict, reweighted", f"{s['conflict_weight']:g}"),
         ("Label smoothing", f"{s['smoothing']:g}"),
+        *_selecting(s),
         ("Version", __version__),
+    ]
+
+
+def _selecting(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    if "candidates" not in settings:
+        return []
+    return [
+        ("Candidates a prompt, best of n", ", ".join(str(n) for n in settings["candidates"])),
+        ("Inverse temperature of soft best of n", f"{settings['softness']:g}"),
+        ("Votes that err: wrong about a response, %", percent(settings["erring"])),
     ]

@@ -7,8 +7,8 @@ small world stands in for people and texts: it shows what a method does to a hie
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,143 +16,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from discretion.errors import DataError, ReadError, shown
+from discretion.errors import DataError, ReadError
+from discretion.hedge.laws import BestOfN, SoftBestOfN
 from discretion.metrics.agreement import CONFLICT, states
 from discretion.simulate import Voter
-from discretion.training.fitting import Discretion, Fit
+from discretion.training.fitting import Discretion
 from discretion.training.lab_audit import (
     Hierarchy,
     choice_figures,
     choices,
     log_probabilities,
     reward_margins,
+    rewards,
     undefined_as_null,
     written_figures,
 )
+from discretion.training.lab_design import REWARD, Settings, Station, matching, stations
 from discretion.training.lab_results import Laboratory
 from discretion.training.policy_model import train_dpo
 from discretion.training.preferences import Preferences
+from discretion.training.rerank import Weights, decide, fit_weights, rerank, reward, selected
 from discretion.training.reward_model import train_reward_model
-from discretion.training.world import PRINCIPLES, LanguageWorld, Pairs, chances
+from discretion.training.world import PRINCIPLES, Pairs, chances, properties_of
 from discretion.training.world_model import sampled, train_prior
 from discretion.whole import write_whole
 
+Float = NDArray[np.float64]
 Int8 = NDArray[np.int8]
 Say = Callable[[int, str, bool], None]
 """Told a seed, a station, and whether its result was there already."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is done in each seed.
-
-    Parameters
-    ----------
-    world : LanguageWorld
-    spread : float
-        Planted priorities run from +spread to -spread logits in even steps; which principle has which is drawn.
-    arbitrary : float
-        How often people go against a consensus.
-    comparisons : int
-        That are trained on.
-    more : int
-        How many times as many "more data" has.
-    validation, test : int
-        Comparisons to choose weights by, against the hierarchy of the labels, and to report on, against the truth.
-    texts : int
-        That a policy writes for its audit.
-    prior_steps : int
-        Of training the base model; see `discretion.training.world_model.train_prior`.
-    fit : Fit
-    beta : float
-        Of direct preference optimisation.
-    weights : mapping of str to floats
-        Of the discretion loss, by kind. Kinds have scales of their own: "supremacy" and "choice" are nats a
-        comparison, "priority" is a share of pairs.
-    conflict_weight : float
-        What a conflict weighs in "conflicts reweighted"; all comparisons together weigh as before.
-    smoothing : float
-        Share of labels that "label smoothing" takes for reversed.
-    """
-
-    world: LanguageWorld = field(default_factory=LanguageWorld)
-    spread: float = 1.5
-    arbitrary: float = 0.1
-    comparisons: int = 2048
-    more: int = 2
-    validation: int = 1000
-    test: int = 3000
-    texts: int = 1000
-    prior_steps: int = 600
-    fit: Fit = field(
-        default_factory=lambda: Fit(epochs=3, batch=32, learning_rate=3e-3, max_length=64, save_every=1000)
-    )
-    beta: float = 0.1
-    weights: Mapping[str, tuple[float, ...]] = field(
-        default_factory=lambda: {"supremacy": (0.3, 1.0), "priority": (0.1, 0.3), "choice": (1.0, 3.0, 10.0)}
-    )
-    conflict_weight: float = 3.0
-    smoothing: float = 0.1
-
-
-@dataclass(frozen=True)
-class Station:
-    """A place where discretion is measured: a model, and how it was trained.
-
-    Parameters
-    ----------
-    name : str
-    model : str
-        "people", "base", "reward" or "policy".
-    kind, weight
-        Of the discretion loss; "" for none.
-    hierarchy : str
-        Whose: "people", as the labels that are trained on tell it, or "reward".
-    labels : str
-        Whose choices are trained on: "people" or "reward".
-    more, reweighted, smoothed : bool
-        Whether more data are used, conflicts weigh more, labels are smoothed.
-    """
-
-    name: str
-    model: str = "policy"
-    kind: str = ""
-    weight: float = 0.0
-    hierarchy: str = "people"
-    labels: str = "people"
-    more: bool = False
-    reweighted: bool = False
-    smoothed: bool = False
-
-
-PLAIN = "DPO"
-"""The station that others are held against."""
-
-_REWARD = Station("reward model", "reward")
-
-
-def stations(settings: Settings) -> tuple[Station, ...]:
-    """Return all stations, each behind those that it needs."""
-    drawn = [
-        Station(f"DPO + {kind} {weight:g}", kind=kind, weight=weight)
-        for kind, weights in settings.weights.items()
-        for weight in weights
-    ]
-    kind, weights = next(iter(settings.weights.items()), ("supremacy", (1.0,)))
-    last = weights[-1]
-    return (
-        Station("people", "people"),
-        Station("base", "base"),
-        _REWARD,
-        Station(PLAIN),
-        *drawn,
-        Station("more data", more=True),
-        Station("conflicts reweighted", reweighted=True),
-        Station("label smoothing", smoothed=True),
-        Station("DPO from the reward model", labels="reward"),
-        Station(f"reward model + {kind} {last:g}", "reward", kind=kind, weight=last),
-        Station(f"DPO + reward model's {kind} {last:g}", kind=kind, weight=last, hierarchy="reward"),
-    )
 
 
 def run_laboratory(
@@ -174,7 +66,7 @@ def run_laboratory(
         How many from 0, or which.
     settings : Settings, optional
     only : sequence of str, optional
-        Names of stations; all by default.
+        Names of stations, or patterns ("rerank*"); all by default.
     report : callable, optional
 
     Returns
@@ -190,12 +82,8 @@ def run_laboratory(
     """
     folder = Path(folder)
     settings = Settings() if settings is None else settings
-    every = stations(settings)
-    unknown = sorted(set(only or ()) - {station.name for station in every})
-    if unknown:
-        raise DataError(f"there is no station {shown(unknown[0])}.", expected=", ".join(s.name for s in every))
+    wanted = stations(settings) if only is None else matching(only, settings)
     _settle(folder, settings)
-    wanted = [s for s in every if only is None or s.name in only]
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for number in numbers:
@@ -277,7 +165,7 @@ class _Seed:
     def reward_choices(self) -> Int8:
         """The reward model's choices in the training comparisons; where it has none, the first."""
         data = self.data[0]
-        margins = reward_margins(self.model(_REWARD), Pairs(data.prompts, data.first, data.second, data.votes))
+        margins = reward_margins(self.model(REWARD), Pairs(data.prompts, data.first, data.second, data.votes))
         return np.where(margins >= 0, 1, -1).astype(np.int8)
 
     def model(self, station: Station) -> Path:
@@ -311,26 +199,94 @@ class _Seed:
 
     def measured(self, station: Station) -> dict[str, Any]:
         """Return a station's figures: of its choices where weights are chosen and reported, and of what it writes."""
-        folder = self.base if station.model in ("people", "base") else self.model(station)
-        if station.model == "people":
-            taken = [labels for _, labels in self.held_out]
-        elif station.model == "reward":
-            taken = [choices(reward_margins(folder, pairs)) for pairs, _ in self.held_out]
-        elif station.model == "base":
-            taken = [choices(margins) for margins in self.base_margins]
-        else:
-            margins = [log_probabilities(folder, pairs) for pairs, _ in self.held_out]
-            taken = [choices(m - before) for m, before in zip(margins, self.base_margins, strict=True)]
-        found = {"station": asdict(station)}
-        for name, y, (pairs, labels), truth in zip(
-            ("validation", "choices"), taken, self.held_out, (self.told, self.truth), strict=True
-        ):
-            found[name] = undefined_as_null(choice_figures(pairs.votes, y, labels, truth))
-        if station.model in ("base", "policy"):
+        found: dict[str, Any] = {"station": asdict(station)}
+        if not station.candidates:
+            for name, y, (pairs, labels), truth in zip(
+                ("validation", "choices"), self._choices(station), self.held_out, (self.told, self.truth), strict=True
+            ):
+                found[name] = undefined_as_null(choice_figures(pairs.votes, y, labels, truth))
+        if station.candidates:
+            texts = self._selected(station)
+        elif station.model in ("base", "policy"):
             # Another draw than what the base is compared by: else its texts would equal themselves.
-            texts = sampled(folder, self.prompts, self._rng(7))
-            written = written_figures(self.prompts, texts, self.written_before, self.voter, self.truth)
-            found["written"] = undefined_as_null(written)
+            texts = sampled(self._folder(station), self.prompts, self._rng(7))
+        else:
+            return found
+        written = written_figures(self.prompts, texts, self.written_before, self.voter, self.truth)
+        written["candidates"] = float(max(station.candidates, 1))
+        found["written"] = undefined_as_null(written)
+        return found
+
+    def _folder(self, station: Station) -> Path:
+        return self.base if station.model == "base" else self.model(station)
+
+    def _choices(self, station: Station) -> list[Int8]:
+        """Return a station's choices where weights are chosen and where it is reported on."""
+        if station.model == "people":
+            return [labels for _, labels in self.held_out]
+        if station.model == "rerank":
+            weights, rng = self._weights(station), self._rng(10) if station.rule == "luce" else None
+            return [
+                decide(self._votes(pairs, station, k), weights, rng)
+                for k, (pairs, _) in enumerate(self.held_out, start=1)
+            ]
+        if station.model == "reward":
+            return [choices(reward_margins(self.model(station), pairs)) for pairs, _ in self.held_out]
+        if station.model == "base":
+            return [choices(margins) for margins in self.base_margins]
+        margins = [log_probabilities(self.model(station), pairs) for pairs, _ in self.held_out]
+        return [choices(m - before) for m, before in zip(margins, self.base_margins, strict=True)]
+
+    def _selected(self, station: Station) -> tuple[str, ...]:
+        """Return a text for each prompt, selected among candidates of the base model."""
+        n, rng = station.candidates, self._rng(11)
+        law = SoftBestOfN(n, self.settings.softness) if station.rule == "soft" else BestOfN(n)
+        if station.model == "reward":
+            chosen = selected(self.candidate_rewards, law, rng)
+        else:
+            m = len(self.prompts)
+            has = self._properties(self.prompts * n, self.candidates[: m * n], station, 3)
+            scores, weights = has.reshape(n, m, -1).swapaxes(0, 1), self._weights(station)
+            if station.rule == "luce":
+                chosen = rerank(scores.astype(np.float64), weights, rng).choice
+            else:  # a property is a vote over a reference that has none of them
+                chosen = selected(reward(scores, weights), law, rng)
+        return tuple(self.candidates[j * len(self.prompts) + k] for k, j in enumerate(chosen))
+
+    @cached_property
+    def candidates(self) -> tuple[str, ...]:
+        """Texts of the base model: one for each prompt, then a second one for each, and so on."""
+        return sampled(self.base, self.prompts * max(self.settings.candidates), self._rng(8), batch=1024)
+
+    @cached_property
+    def candidate_rewards(self) -> Float:
+        """What the reward model gives the candidates, float64 (texts, candidates)."""
+        n = max(self.settings.candidates)
+        found = rewards(self.model(REWARD), self.prompts * n, self.candidates)
+        return found.reshape(n, len(self.prompts)).T
+
+    def _weights(self, station: Station) -> Weights:
+        """Return weights of the principles under which the labels that are trained on would come about."""
+        data = self.data[0]
+        X = self._votes(data, station, 0)
+        told = Hierarchy.of_choices(X, data.choice)
+        return fit_weights(X, told.supremacy, sharpness=1.0 if station.rule == "luce" else np.inf)
+
+    def _votes(self, pairs: Pairs | Preferences, station: Station, which: int) -> Int8:
+        """Return what principles prefer in comparisons, as a station is told it."""
+        if not station.erring:
+            return pairs.votes
+        first, second = (
+            self._properties(pairs.prompts, texts, station, which, side)
+            for side, texts in enumerate((pairs.first, pairs.second))
+        )
+        return first - second
+
+    def _properties(self, prompts: Sequence[str], texts: Sequence[str], station: Station, *what: int) -> Int8:
+        found = properties_of(prompts, texts)
+        if station.erring:
+            wrong = self._rng(9, *what).random(found.shape) < self.settings.erring
+            found = np.where(wrong, 1 - found, found).astype(np.int8)
         return found
 
 
@@ -340,10 +296,14 @@ def _settle(folder: Path, settings: Settings) -> None:
     plain = _plain_settings(settings)
     if not path.is_file():
         _write(path, plain)
-    elif _read(path) != plain:
+        return
+    begun = _read(path)
+    if {**plain, **begun} != plain:
         raise DataError(
             "is of a run with other settings.", path=path, remedy="Give another folder, or the settings it holds."
         )
+    if begun != plain:  # of a version with fewer settings, on which none of its figures rests
+        _write(path, plain)
 
 
 def _plain_settings(settings: Settings) -> dict[str, Any]:

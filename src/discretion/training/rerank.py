@@ -6,6 +6,8 @@ the reference prefers beyond the principles is out of its reach.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +15,16 @@ import scipy.special
 from numpy.typing import NDArray
 
 from discretion.errors import DataError, EmptyError
+from discretion.hedge.law import Law
+from discretion.hedge.select import Score, choose, number
 from discretion.metrics.supremacy import supremacy
+from discretion.vote import MISSING
 
 Float = NDArray[np.float64]
 Int8 = NDArray[np.int8]
+
+Votes = Callable[[str, Sequence[str]], Int8 | Awaitable[Int8]]
+"""Gives the principles' votes on candidates of one prompt over its reference answer, int8 (n, P); see `reward`."""
 
 _PRIOR_SCALE = 3.0  # of log weights: wide, and a principle that wins every conflict keeps a finite weight
 _SHARPER = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # on the way to a rule that always takes the greater side
@@ -178,6 +186,9 @@ def rerank(scores: Float, weights: Weights, rng: np.random.Generator | None = No
     most principles' opinions of most candidates out. A candidate that no principle puts below another one is never
     behind it.
 
+    Under an infinite sharpness this is best-of-n on b. Under a finite one it is no law of `discretion.hedge`: those
+    weigh a candidate by its rank, and this by how much it is voted for. For such a law see `reward` and `selected`.
+
     Parameters
     ----------
     scores : float64 (m, n, P), or (n, P) for one prompt
@@ -217,6 +228,78 @@ def rerank(scores: Float, weights: Weights, rng: np.random.Generator | None = No
         passed = rng.random((m, 1)) > np.cumsum(share, axis=1)
         choice = np.minimum(passed.sum(axis=1), n - 1)
     return Reranked(np.where(decided, choice, 0).astype(np.int64), share, np.asarray(decided))
+
+
+def reward(votes: Int8, weights: Weights) -> Float:
+    """Return weighted votes as one reward, float64 (...): from -1, all against a response, to 1, all for it.
+
+    Of two responses to a prompt that are held against the same reference, the higher reward is the greater side
+    wherever votes follow from what a response has by itself. Unlike the votes that `rerank` counts among candidates it
+    does not depend on which others are drawn, so that the laws of `discretion.hedge` have a proxy to select by.
+
+    Parameters
+    ----------
+    votes : int8 (..., P)
+        Of each response over one reference answer of its prompt: +1, -1; anything else is no vote. A response on which
+        every judgement is missing has NaN for its reward, and is never selected.
+    weights : Weights
+    """
+    votes = np.asarray(votes)
+    if votes.shape[-1:] != weights.values.shape:
+        raise DataError(
+            f"votes of shape {votes.shape} and {len(weights.values)} weights do not go together.",
+            expected="a vote of each principle, in the last axis",
+        )
+    plus, minus = _sides(votes)
+    total = (plus - minus) @ weights.values
+    return np.where((votes == MISSING).all(axis=-1), np.nan, total)
+
+
+def scored(ask: Votes, weights: Weights) -> Score:
+    """Return the reward as `discretion.hedge.select.select` takes it; its `ceiling` is 1.
+
+    Parameters
+    ----------
+    ask : callable
+        Gives the votes on candidates of one prompt; may be a coroutine.
+    weights : Weights
+    """
+
+    async def score(prompt: str, candidates: Sequence[str]) -> list[float]:
+        made = ask(prompt, candidates)
+        votes = await made if inspect.isawaitable(made) else made
+        found: list[float] = reward(votes, weights).tolist()
+        return found
+
+    return score
+
+
+def selected(rewards: Float, law: Law, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Select among candidates that are there already, by a law of `discretion.hedge`; the index of each, int64 (m,).
+
+    Parameters
+    ----------
+    rewards : float64 (m, n)
+        Of any proxy. The law decides how many of a prompt's candidates are looked at, the first ones. NaN: never
+        selected.
+    law : Law
+        `BestOfN(4)`, say.
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    DataError
+        The law wants more candidates than there are, or those of a prompt have no reward.
+    """
+    chosen = np.empty(len(rewards), np.int64)
+    for k, row in enumerate(np.asarray(rewards, np.float64)):
+        wanted = number(law, rng)
+        if wanted > len(row):
+            raise DataError(
+                f"{law.label} wants {wanted} candidates of a prompt that has {len(row)}.", expected="as many or more"
+            )
+        chosen[k] = choose(row[:wanted], law, rng)
+    return chosen
 
 
 def _sides(X: Int8) -> tuple[Float, Float]:
