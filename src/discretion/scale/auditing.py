@@ -242,6 +242,7 @@ def audit_partitions(
             joined.enter_context(connect(address))
             count = tallies_there
         counted = total(_tallies(place, columns, dealing, count, kept, say), columns, dealing, prior)
+    say("resampling", 0.0)
     names = list(columns.annotators)
     if reference is not None and reference not in names:
         raise IdError(f"there is no annotator {shown(reference)}.", expected=f"one of {', '.join(map(shown, names))}.")

@@ -62,7 +62,7 @@ class Cost:
     bytes_tally, bytes_sent : float
         Of one tally, and of all of them.
     bytes_driver : float
-        Held where the tallies are added up: the sum, as whole numbers and as floats.
+        Held where the tallies are added up: a sum for each group, as whole numbers, and one of them as floats.
     seconds_core : float
         Of one core, over all tasks.
     seconds_driver : float
@@ -89,6 +89,7 @@ def cost(
     cores: int = 1,
     rows: int = ROWS,
     units: int | None = None,
+    groups: int = 1,
     bytes_row: float | None = None,
     rates: Rates = MEASURED,
 ) -> Cost:
@@ -103,6 +104,8 @@ def cost(
         Comparisons of a partition.
     units : int, optional
         As for `audit_partitions`.
+    groups : int
+        That every file has rows of, if the audit is by group.
     bytes_row : float, optional
         Of a comparison on the disk. By default that of random votes and of ids that count up: real votes compress
         better, and random ids (UUIDs) take 16 to 36 bytes more.
@@ -112,17 +115,22 @@ def cost(
     StudyError
         A count is below 1.
     """
-    if min(comparisons, principles, annotators, cores, rows) < 1:
+    if min(comparisons, principles, annotators, cores, rows, groups) < 1:
         raise StudyError(
-            f"comparisons={comparisons}, principles={principles}, annotators={annotators}, cores={cores}, rows={rows}. "
-            "Expected 1 or more of each."
+            f"comparisons={comparisons}, principles={principles}, annotators={annotators}, cores={cores}, rows={rows}, "
+            f"groups={groups}. Expected 1 or more of each."
         )
     files = math.ceil(comparisons / rows)
     limit = units or block_limit(principles)
     each = min(rows, comparisons)
-    numbers = sum(widths(principles, annotators)) * min(limit, each)
+    width_of_all = sum(widths(principles, annotators))
+    of_group = each / groups
+    numbers = width_of_all * groups * min(limit, of_group)
     pieces = files * math.ceil(each / ROWS)  # a large file is counted a million rows at a time, and sent as one
-    width = 1 if each / limit < 128 else 2 if each / limit < 32_768 else 4  # the largest unit is below twice the mean
+    width = (
+        1 if of_group / limit < 128 else 2 if of_group / limit < 32_768 else 4
+    )  # the largest unit is below twice that
+    single = comparisons < 1 << 23  # as for the width: then floats of four bytes are exact
     votes = principles + annotators
     games = annotators * principles**2
     counting = comparisons * (rates.row + rates.game * games)
@@ -134,7 +142,7 @@ def cost(
         bytes_read=comparisons * (_ID_BYTES + _VOTE_BYTES * votes if bytes_row is None else bytes_row),
         bytes_tally=float(width * numbers),
         bytes_sent=float(files * width * numbers),
-        bytes_driver=float((8 + 8) * sum(widths(principles, annotators)) * limit),
+        bytes_driver=float((4 * groups + (4 if single else 8)) * width_of_all * limit),
         seconds_core=counting,
         seconds_driver=adding,
         seconds=rates.start + max(counting * busy, adding),
