@@ -73,7 +73,12 @@ def raters(
 @app.command()
 def segments(
     saved: SavedAudit,
-    by: Annotated[list[str], typer.Option(help="An attribute of the comparisons. Several are crossed.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An attribute of the comparisons, or length. Several are crossed. Without it: which there are."
+        ),
+    ] = None,
     least: Annotated[int, typer.Option(help="Comparisons of a segment; smaller ones stand together.", min=1)] = 20,
     level: Annotated[float, typer.Option(help="Share of the flags that may be false.", min=1e-6, max=0.5)] = 0.05,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.", min=0)] = 1000,
@@ -81,7 +86,7 @@ def segments(
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
-    """Give the figures of an audit by topic, source, length or whatever is known of the comparisons.
+    """Give the figures of an audit by topic, source, length, date or whatever is known of the comparisons.
 
     Example: `discretion segments audits/assistant --by topic`
     """
@@ -90,10 +95,15 @@ def segments(
         import os
 
         from discretion.saved import load
+        from discretion.segments import choices
         from discretion.segments import segments as by_segment
+        from discretion.terminal_segments import named_choices
 
         with progress_bar(quiet or as_json) as progress:
+            progress("loading", 0.0)
             audit = load(saved)
+            if not by:
+                raise typer.BadParameter(named_choices(choices(audit, least), least), param_hint="--by")
             found = by_segment(
                 audit, by, least=least, level=level, replicates=replicates, seed=seed, threads=os.cpu_count() or 1,
                 report=progress,
@@ -102,7 +112,8 @@ def segments(
             from discretion.document import dumps, records
 
             typer.echo(dumps({"by": list(by), "level": level, "replicates": replicates, "seed": seed,
-                              "reference": found.reference, "segments": records(found.frame)}))  # fmt: skip
+                              "reference": found.reference, "draws": found.draws, "segments": records(found.frame),
+                              "supremacy": records(found.supremacy), "priority": records(found.priority)}))  # fmt: skip
         else:
             from rich.console import Console
 
