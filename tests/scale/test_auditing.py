@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import socket
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 import discretion
 from discretion.errors import ColumnError, DataError, EmptyError, IdError, ReadError, StudyError, VoteError
@@ -29,6 +31,7 @@ from discretion.scale.partitions import MOST_GROUPS, Columns, deal, write_partit
 from discretion.scale.places import find, pieces_of, public, without_keys
 from discretion.scale.tally import Dealing, Tally, pack, tally, total, unpack
 from discretion.table import Annotator, PreferenceTable
+from discretion.terminal_groups import show_groups
 from discretion.vote import MISSING
 
 from ..studies import environment, votes_table
@@ -345,6 +348,24 @@ def test_groups_are_crossed_named_and_few(table: PreferenceTable, tmp_path: Path
     frame.with_columns(topic=pl.lit("a × b")).write_parquet(tmp_path / "0.parquet")
     with pytest.raises(DataError, match="crossed"):
         audit_partitions(tmp_path, by=("topic", "turn"), replicates=0)
+
+
+def test_groups_fit_the_terminal_whatever_they_are_called(table: PreferenceTable, tmp_path: Path) -> None:
+    names = pl.Series([f"\x1b[31m{k} " + "long " * 30 for k in range(20)])
+    frame = table.to_frame().with_columns(kind=names.gather(np.arange(2400) % 21 % 20))
+    frame.write_parquet(tmp_path / "0.parquet")
+    found = audit_partitions(tmp_path, by="kind", replicates=20, splits=0, swaps=0)
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    show_groups(found, console)
+    shown = console.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\x1b" not in shown
+    assert "4 smaller groups are not shown" in shown
+    assert (
+        sum(line.strip().startswith("\ufffd[31m0 ") for line in shown.splitlines()) == 4
+    )  # the largest, in each table
+    show_groups(audit_partitions(tmp_path, replicates=0), console)
+    assert console.file.getvalue() == shown
 
 
 def test_sums_outgrow_their_bytes_and_packing_keeps_them() -> None:

@@ -10,7 +10,7 @@ import pytest
 from discretion.errors import StudyError
 from discretion.scale.cost import MEASURED, cost
 from discretion.scale.partitions import Columns
-from discretion.scale.tally import Dealing, tally
+from discretion.scale.tally import Dealing, tallies, tally
 
 from ..studies import votes_table
 
@@ -21,6 +21,19 @@ def test_the_bytes_of_a_tally_are_those_that_are_sent(rows: int) -> None:
     made = tally(frame, Columns.of(frame.schema), Dealing(256, 1)).pack()
     wrapping = 8 * 256 + 1500  # the units' numbers, and the names of the arrays
     assert 0 <= len(made) - cost(rows, 4, 2, units=256).bytes_tally < wrapping
+
+
+def test_groups_cost_what_they_hold() -> None:
+    frame = votes_table(3_000).to_frame()
+    made = tallies(frame, Columns.of(frame.schema, by=["topic"]), Dealing(256, 1))
+    expected = cost(3_000, 4, 2, units=256, groups=2)
+    held = sum(part.counts.nbytes for part in made.values())
+    assert 0.98 < held / expected.bytes_tally <= 1  # some units have rows of one group only
+    alone = cost(3_000, 4, 2, units=256)
+    assert expected.seconds_core > alone.seconds_core
+    assert expected.bytes_driver == alone.bytes_driver * 4 / 3  # a sum more, and one as floats at a time
+    few, many = (cost(1_000_000_000, 21, 5, rows=4_000_000, groups=groups) for groups in (1, 8))
+    assert 4 <= many.bytes_sent / few.bytes_sent <= 8
 
 
 def test_a_billion_comparisons_grow_as_a_million() -> None:

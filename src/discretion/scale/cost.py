@@ -127,10 +127,8 @@ def cost(
     of_group = each / groups
     numbers = width_of_all * groups * min(limit, of_group)
     pieces = files * math.ceil(each / ROWS)  # a large file is counted a million rows at a time, and sent as one
-    width = (
-        1 if of_group / limit < 128 else 2 if of_group / limit < 32_768 else 4
-    )  # the largest unit is below twice that
-    single = comparisons < 1 << 23  # as for the width: then floats of four bytes are exact
+    mean = of_group / limit
+    width = 1 if mean < 128 else 2 if mean < 32_768 else 4  # the largest unit is below twice the mean
     votes = principles + annotators
     games = annotators * principles**2
     counting = comparisons * (rates.row + rates.game * games)
@@ -142,7 +140,7 @@ def cost(
         bytes_read=comparisons * (_ID_BYTES + _VOTE_BYTES * votes if bytes_row is None else bytes_row),
         bytes_tally=float(width * numbers),
         bytes_sent=float(files * width * numbers),
-        bytes_driver=float((4 * groups + (4 if single else 8)) * width_of_all * limit),
+        bytes_driver=float((4 * groups + 8) * width_of_all * limit),
         seconds_core=counting,
         seconds_driver=adding,
         seconds=rates.start + max(counting * busy, adding),
