@@ -345,6 +345,8 @@ def test_groups_are_crossed_named_and_few(table: PreferenceTable, tmp_path: Path
         audit_partitions(tmp_path, by="many", replicates=0)
     with pytest.raises(ColumnError, match="group by"):
         audit_partitions(tmp_path, by="colour", replicates=0)
+    with pytest.raises(ColumnError, match=r"column 'tags': it is List"):
+        Columns.of(frame.select(pl.all(), tags=pl.concat_list("topic")).schema, by=["tags"])
     frame.with_columns(topic=pl.lit("a × b")).write_parquet(tmp_path / "0.parquet")
     with pytest.raises(DataError, match="crossed"):
         audit_partitions(tmp_path, by=("topic", "turn"), replicates=0)

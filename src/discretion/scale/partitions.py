@@ -69,7 +69,7 @@ class Columns:
         Raises
         ------
         ColumnError
-            There is no id, no principle, or no such attribute.
+            There is no id, no principle or no such attribute, or its values are no single ones.
         EmptyError
             There is no annotator.
         """
@@ -89,6 +89,9 @@ class Columns:
             if name not in found:
                 raise ColumnError("the partitions have no such attribute to group by.", path=where, column=name)
         columns = cls(principles, annotators, cluster, tuple(by), (), where)
+        for name in columns.attributes:
+            if found[name].is_nested() or found[name] == pl.Binary:
+                raise ColumnError(f"it is {found[name]}.", expected="texts, numbers or dates", path=where, column=name)
         return replace(columns, kinds=columns._kinds(found))
 
     @property
