@@ -32,7 +32,7 @@ class Rates:
     """
 
     planned: float = 9e-6
-    taken: float = 24e-6
+    taken: float = 33e-6
     block: float = 0.01
     start: float = 15.0
     journalled: float = 142.0
