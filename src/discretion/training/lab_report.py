@@ -35,6 +35,9 @@ _BY = {
     "base": "before training",
 }
 
+_STYLE = "#figure-trade .inner, #figure-selection .inner { min-width: 40rem; }"
+"""Marks with names: on a phone they scroll within their place, where in its width names would lie on names."""
+
 _TERMS = (
     (
         f"{PLAIN}, {PLAIN} + kind weight",
@@ -113,7 +116,7 @@ def page(lab: Laboratory) -> str:
         "data": {key: {"": columns_of(frame)} for key, frame in rows.items()},
     }  # fmt: skip
     scripts = [vega(), asset("report.js")]
-    style = asset("style.css") + asset("report.css")
+    style = asset("style.css") + asset("report.css") + _STYLE
     template = environment().get_template("lab.html")
     return template.render(
         headline=headline, sentences=sentences, figure_number=number, figures=figures, links="#",
@@ -203,7 +206,7 @@ def _baselines(summary: pl.DataFrame, best: float) -> list[str]:
     if others.is_empty():
         return []
     told = ", ".join(
-        f"{row['station']} {percent(row['mean'])} % ({_points(row)})" for row in others.iter_rows(named=True)
+        f"{row['station']} {percent(row['mean'])} % ({_inside(row)})" for row in others.iter_rows(named=True)
     )
     as_good = others.filter(pl.col("mean") <= best)["station"].to_list()
     end = f" As low or lower: {', '.join(as_good)}." if as_good else " None of them is as low."
@@ -222,11 +225,11 @@ def _untrained(at: dict[tuple[str, str, str], dict[str, Any]]) -> list[str]:
         never = " and never go against a consensus" if at[RERANK, "choices", "arbitrariness"]["mean"] == 0 else ""
         told = (
             f"Without training, weighted votes of the principles (rerank) stand at {percent(votes['mean'])} % "
-            f"({_points(votes)}){never}; accuracy differs by {_points(at[RERANK, 'choices', 'accuracy'])}."
+            f"({_inside(votes)}){never}; accuracy differs by {_points(at[RERANK, 'choices', 'accuracy'])}."
         )
         err = at.get((f"{RERANK}, votes that err", "choices", "discrepancy"))
         if err is not None:
-            told += f" With votes that err: {percent(err['mean'])} % ({_points(err)})."
+            told += f" With votes that err: {percent(err['mean'])} % ({_inside(err)})."
         found.append(told)
     most = max(
         (row for (name, _, figure), row in at.items() if figure == "candidates" and name.startswith(f"{RERANK}, best")),
@@ -249,13 +252,24 @@ def _untrained(at: dict[tuple[str, str, str], dict[str, Any]]) -> list[str]:
 
 def _points(row: dict[str, Any]) -> str:
     """Return a difference with its interval in percentage points."""
-    return f"{100 * row['difference']:+.1f} ({100 * row['difference_low']:+.1f} to {100 * row['difference_high']:+.1f})"
+    return "{} ({} to {})".format(*_signed(row))
+
+
+def _inside(row: dict[str, Any]) -> str:
+    """Return the same for what stands in brackets already."""
+    return "{}; {} to {}".format(*_signed(row))
+
+
+def _signed(row: dict[str, Any]) -> list[str]:
+    return [f"{100 * row[key]:+.1f}".replace("-", "−") for key in ("difference", "difference_low", "difference_high")]
 
 
 def _figures(lab: Laboratory, summary: pl.DataFrame) -> tuple[list[Figure], dict[str, pl.DataFrame]]:
     discrepancy = summary.filter((pl.col("figure") == "discrepancy") & (pl.col("reading") != "validation"))
     trade = summary.filter((pl.col("reading") == "choices") & pl.col("model").is_in(_CHOOSING))
     trade = trade.pivot(on="figure", index="station", values=["difference", "difference_low", "difference_high"])
+    named = pl.col("station").str.starts_with(RERANK) | pl.col("station").is_in([CHOSEN, "more data"])
+    trade = trade.with_columns(label=pl.when(named).then(pl.col("station")).otherwise(pl.lit("")))
     selection = _selection(summary)
     most = f"{RERANK}, best of {max(lab.settings.get('candidates') or [0])}"
     shown = [name for name in (PLAIN, CHOSEN, "base", most) if name in lab.rates["station"]]
@@ -275,7 +289,7 @@ def _figures(lab: Laboratory, summary: pl.DataFrame) -> tuple[list[Figure], dict
                [_table(summary, "choices", "Choices"), _table(summary, "written", "What policies write")]),
         Figure("trade", "At which accuracy",
                f"Both differences are to plain {PLAIN} within seeds. Lower is nearer to people; a point left of 0 pays "
-               "in accuracy.",
+               "in accuracy. The diamond is the discretion loss that validation chooses; green are weighted votes.",
                trade_chart("trade", on_page).to_dict(), "trade", [_differences(summary)]),
         Figure("selection", "What is written, and what it costs",
                "How often people prefer a text to one of the model before training, and how far what is written is "
@@ -319,26 +333,30 @@ def trade_chart(rows: Rows, ink: Ink) -> Any:
     base = alt.Chart(data(rows))
     x = alt.X("difference_accuracy:Q", axis=percent_axis("accuracy, difference to DPO"))
     y = alt.Y("difference_discrepancy:Q", axis=percent_axis("discrepancy, difference to DPO"))
-    across = base.mark_rule(opacity=0.35, color=ink("c0")).encode(
-        x="difference_low_accuracy:Q", x2="difference_high_accuracy:Q", y=y
+    by_votes = f"indexof(datum.station, '{RERANK}') == 0"
+    colour = alt.condition(by_votes, alt.value(ink("c2")), alt.value(ink("c0")))
+    across = base.mark_rule(opacity=0.35).encode(
+        color=colour, x="difference_low_accuracy:Q", x2="difference_high_accuracy:Q", y=y
     )
-    along = base.mark_rule(opacity=0.35, color=ink("c0")).encode(
-        x=x, y="difference_low_discrepancy:Q", y2="difference_high_discrepancy:Q"
+    along = base.mark_rule(opacity=0.35).encode(
+        color=colour, x=x, y="difference_low_discrepancy:Q", y2="difference_high_discrepancy:Q"
     )
     tips = [
         alt.Tooltip("station:N"), alt.Tooltip("difference_accuracy:Q", title="accuracy", format="+.1%"),
         alt.Tooltip("difference_discrepancy:Q", title="discrepancy", format="+.1%"),
     ]  # fmt: skip
-    point = base.mark_point(filled=True, size=80, opacity=1, color=ink("c0")).encode(x=x, y=y, tooltip=tips)
+    point = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips)
     chosen = (
         base.transform_filter(alt.FieldEqualPredicate(field="station", equal=CHOSEN))
         .mark_point(filled=True, size=160, opacity=1, color=ink("conflict"), shape="diamond")
         .encode(x=x, y=y, tooltip=tips)
     )
-    chart = (across + along + point + chosen).properties(width=width(rows, 620), height=320)
+    names = base.transform_filter("datum.label != ''").mark_text(align="left", dx=8, dy=-8, color=ink("soft"))
+    named = names.encode(x=x, y=y, text="label:N")
+    chart = (across + along + point + chosen + named).properties(width=width(rows, 620), height=320)
     return finished(
         chart, ink, "Difference in discrepancy against difference in accuracy by method; the diamond is the "
-        "discretion loss that validation chooses."
+        "discretion loss that validation chooses.", right=60
     )  # fmt: skip
 
 
@@ -349,8 +367,9 @@ def selection_chart(rows: Rows, ink: Ink) -> Any:
     y = alt.Y("discrepancy:Q", axis=percent_axis("discrepancy of what is written"))
     kinds = list(_BY.values())
     colour = alt.Color(
-        "by:N", scale=alt.Scale(domain=kinds, range=[ink(c) for c in ("c0", "c2", "c3", "c5")]), title=None
-    )
+        "by:N", scale=alt.Scale(domain=kinds, range=[ink(c) for c in ("c0", "c2", "c3", "c5")]), title=None,
+        legend=alt.Legend(symbolOpacity=1),
+    )  # fmt: skip
     shapes = alt.Shape(
         "by:N", scale=alt.Scale(domain=kinds, range=["circle", "square", "triangle-up", "diamond"]), title=None
     )
@@ -363,11 +382,17 @@ def selection_chart(rows: Rows, ink: Ink) -> Any:
     point = base.mark_point(filled=True, opacity=1).encode(
         x=x, y=y, color=colour, shape=shapes, size=size, tooltip=tips
     )
-    name = base.transform_filter("datum.label != ''").mark_text(align="left", dx=9, dy=-7, color=ink("soft"))
-    chart = (along + point + name.encode(x=x, y=y, text="label:N")).properties(width=width(rows, 620), height=340)
+    # What validation chose lies among other policies: its name goes to the left, the others' to the right.
+    left = f"datum.station == '{CHOSEN}'"
+    right = base.transform_filter(f"datum.label != '' && !({left})").mark_text(
+        align="left", dx=9, dy=-8, color=ink("soft")
+    )
+    apart = base.transform_filter(left).mark_text(align="right", dx=-9, color=ink("soft"))
+    names = [text.encode(x=x, y=y, text="label:N") for text in (right, apart)]
+    chart = alt.layer(along, point, *names).properties(width=width(rows, 620), height=340)
     return finished(
         chart, ink, "Discrepancy of what is written against how often people prefer it, by station; larger marks have "
-        "more candidates.", right=30
+        "more candidates.", right=110
     )  # fmt: skip
 
 
@@ -378,7 +403,8 @@ def rates_chart(rows: Rows, ink: Ink, names: list[str]) -> Any:
         alt.Chart(data(rows))
         .mark_line(point=True, strokeWidth=2.4)
         .encode(
-            x=alt.X("priority:Q", title="planted priority, logits", axis=alt.Axis(grid=False)),
+            x=alt.X("priority:Q", title="planted priority, logits", axis=alt.Axis(grid=False, tickCount=7),
+                    scale=alt.Scale(nice=False, padding=10)),
             y=alt.Y("rate:Q", axis=percent_axis("texts with the property"), scale=alt.Scale(zero=False)),
             color=alt.Color("station:N", scale=colours, title=None),
             tooltip=[alt.Tooltip("station:N"), alt.Tooltip("priority:Q", format=".2f"),
@@ -403,7 +429,7 @@ def _selection(summary: pl.DataFrame) -> pl.DataFrame:
         won="mean_won", discrepancy="mean_discrepancy", discrepancy_low="low_discrepancy",
         discrepancy_high="high_discrepancy", candidates=pl.col("mean_candidates").fill_null(1.0),
         label=pl.when((pl.col("model") != "policy") | pl.col("station").is_in([PLAIN, CHOSEN]))
-        .then(pl.col("station")).otherwise(pl.lit("")),
+        .then(pl.col("station").str.replace("^(rerank|reward model), ", "")).otherwise(pl.lit("")),
     )  # fmt: skip
 
 
