@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discretion.errors import ColumnError, DiscretionError, EmptyError, IdError, ReadError, VoteError
 from discretion.sources.annotated_pairs import AnnotatedPairs, load_annotated_pairs
+from discretion.sources.annotated_pairs_write import write_annotated_pairs
+from discretion.study import load_study
 from discretion.vote import MISSING
 
 
@@ -87,6 +90,32 @@ def test_version_1_is_flat(tmp_path: Path) -> None:
     assert sum(e.count for e in pairs.exclusions) == 3
 
 
+def test_metadata_of_any_name_are_kept_and_nested_ones_counted(tmp_path: Path) -> None:
+    told = {"first": "1", "first_": 2, "prompt": "other", "id": "i", "tags": [1], "deep": {"a": 1}}
+    for form in (told, json.dumps(told), repr(told)):
+        pairs = load(tmp_path, change("comparisons.1.metadata", form))
+        row = pairs.comparisons.frame.row(1, named=True)
+        assert (row["first"], row["first_"], row["first__"]) == ("C", "1", 2)
+        assert (row["prompt"], row["prompt_"], row["id_"]) == ("p", "other", "i")
+        assert [(e.count, e.examples) for e in pairs.exclusions if "nested" in e.what] == [(2, ("tags", "deep"))]
+
+
+def test_what_others_say_under_our_keys_is_not_believed(tmp_path: Path) -> None:
+    tree = copy.deepcopy(TREE)
+    for odd in ("x", [], [[1, 0, 0]], [[1, 0, 0], [0, 1, 0]], [["a", 0, 0], None], [[10**400, 0, 0], [1, -1, 0]], None):
+        for key in ("h", "p", "q"):
+            said = tree["comparisons"][0]["annotations"][key]
+            said |= {"probabilities": odd, "time": odd, "order": odd}
+            tree["annotators"][key] |= {"kind": odd, "about": odd, "minimum_mass": 0.5}
+        pairs = load(tmp_path, tree)
+        assert pairs.oracle is None
+        people = pairs.annotators[0]
+        assert (people.kind, people.about, people.times, people.orders, people.votes) == (
+            "annotator", {}, None, None, None
+        )  # fmt: skip
+        assert people.values.tolist() == [1, 0]
+
+
 def change(path: str, value: Any) -> Any:
     tree: Any = copy.deepcopy(TREE)
     *way, last = [int(k) if k.isdigit() else k for k in path.split(".")]
@@ -157,3 +186,22 @@ def test_the_public_example(shared: Path) -> None:
     assert len(pairs.constitution) == 40
     assert [a.name for a in pairs.annotators] == ["preferred_text"]
     assert sorted(pairs.X[0].tolist()).count(0) == 30
+
+
+@pytest.mark.shared
+def test_the_public_example_is_written_and_read_back(shared: Path, tmp_path: Path) -> None:
+    given = load_study(shared / "data/interchange/annotated_pairs.json")
+    assert given.comparisons is not None
+    told = {"name": given.name, "description": given.description}
+    path = write_annotated_pairs(
+        tmp_path / "x.json", given.table, given.comparisons, reference="preferred_text", **told
+    )
+    back = load_study(path)
+    assert back.comparisons is not None
+    assert np.array_equal(back.table.X, given.table.X)
+    assert back.table.constitution.principles == given.table.constitution.principles
+    assert [(a.name, a.values.tolist()) for a in back.table.annotators] == [
+        (a.name, a.values.tolist()) for a in given.table.annotators
+    ]
+    assert back.comparisons.frame.equals(given.comparisons.frame)
+    assert (back.name, back.description) == (given.name, given.description)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from discretion.errors import DataError, EmptyError, IdError
@@ -15,9 +17,10 @@ from discretion.sources.annotated_pairs import load_annotated_pairs
 from discretion.sources.annotated_pairs_write import DEFAULT, write_annotated_pairs
 from discretion.study import Study, load_study
 from discretion.table import Annotator
-from discretion.vote import MISSING
+from discretion.vote import MISSING, Votes
 
 from ..studies import EXAMPLE, command
+from .exchanged import hostile_study
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,59 @@ def test_what_is_written_is_read_back(study: Study, tmp_path: Path) -> None:
     assert study.comparisons is not None
     assert back.comparisons.frame["first"].to_list() == study.comparisons.frame["first"].to_list()
     assert back.comparisons.frame["prompt"].to_list() == study.comparisons.frame["prompt"].to_list()
+
+
+def test_probabilities_orders_times_and_raters_are_kept(study: Study, tmp_path: Path) -> None:
+    n = len(study.table)
+    rng = np.random.default_rng(3)
+    raw = rng.dirichlet([1, 1, 1], size=(2, n, len(study.table.constitution)))
+    raw[1, : n // 2] = np.nan  # asked in one order
+    raw[0, 0, 0] = [0.2, 0.1, 0.1]  # failed
+    oracle = Votes(raw, 0.5)
+    judge = Votes(rng.dirichlet([1, 1, 1], size=(2, n)), 0.25)
+    rows = np.array([0, 2, 5], np.int32)
+    rater = Annotator(
+        "people/1", np.array([1, -1, 0], np.int8), rows, "rater", about={"age": "18-24", "Ort": "Köln"},
+        times=np.array([1e9 + 0.25, np.nan, 2e9]), orders=np.array([0, 1, MISSING], np.int8),
+    )  # fmt: skip
+    people = Annotator("people", rng.choice(np.array([1, 0, -1], np.int8), n), kind="group")
+    asked = Annotator("judge", judge.reconciled(), votes=judge)
+    table = replace(study.table, X=oracle.reconciled(), oracle=oracle, annotators=(asked, people, rater))
+    assert study.comparisons is not None
+    path = write_annotated_pairs(tmp_path / "x.json", table, study.comparisons, reference="judge")
+    back = load_annotated_pairs(path)
+    assert np.array_equal(back.X, table.X)
+    assert back.oracle is not None
+    assert back.oracle.minimum_mass == 0.5
+    raw[:, 0, 0] = np.nan  # a failed judgement is no annotation
+    assert np.array_equal(back.oracle.probabilities, raw, equal_nan=True)
+    first, second, third = back.annotators
+    assert first.votes is not None
+    assert np.array_equal(first.votes.probabilities[:, judge.reconciled() != MISSING],
+                          judge.probabilities[:, judge.reconciled() != MISSING])  # fmt: skip
+    assert (second.kind, third.kind, third.about) == ("group", "rater", rater.about)
+    assert second.times is None
+    assert third.times is not None
+    assert third.orders is not None
+    assert third.values[rows].tolist() == [1, -1, 0]
+    assert np.array_equal(third.times[rows], rater.times, equal_nan=True)
+    assert third.orders[rows].tolist() == [0, 1, MISSING]
+    tree = json.loads(path.read_text())
+    tree["comparisons"][-1]["annotations"][DEFAULT] = {"pref": "a", "probabilities": [[0.0, 1.0, 0.0], None]}
+    path.write_text(json.dumps(tree))
+    assert load_annotated_pairs(path).annotators[0].votes is None  # edited since: the preference counts
+
+
+def test_it_is_json_that_strict_parsers_take(tmp_path: Path) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    table, comparisons = hostile_study()
+    path = write_annotated_pairs(tmp_path / "x.json", table, comparisons, reference="human")
+    json.loads(path.read_text(), parse_constant=refuse)
+    back = load_annotated_pairs(path)
+    given = comparisons.frame.with_columns(pl.when(pl.col("score").is_finite()).then("score").alias("score"))
+    assert back.comparisons.frame.equals(given)
 
 
 def test_it_is_as_strict_readers_want_it(study: Study, tmp_path: Path) -> None:

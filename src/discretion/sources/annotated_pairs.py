@@ -23,8 +23,8 @@ from discretion.constitution import Constitution, short_names
 from discretion.errors import ColumnError, EmptyError, IdError, ReadError, VoteError, shown
 from discretion.sources.files import decoded, parse_json, read_bytes
 from discretion.sources.json_rows import column_frame
-from discretion.table import Annotator, Exclusion
-from discretion.vote import FIRST, MISSING, NEITHER, SECOND
+from discretion.table import KINDS, Annotator, Exclusion
+from discretion.vote import FIRST, MISSING, NEITHER, SECOND, Votes
 
 Object = dict[str, Any]
 
@@ -51,6 +51,8 @@ class AnnotatedPairs:
     annotators : tuple of Annotator
         All others, the default one first.
     exclusions : tuple of Exclusion
+    oracle : Votes, optional
+        The probabilities behind `X`, of files that `write_annotated_pairs` wrote.
     """
 
     name: str
@@ -60,6 +62,7 @@ class AnnotatedPairs:
     X: NDArray[np.int8]
     annotators: tuple[Annotator, ...]
     exclusions: tuple[Exclusion, ...]
+    oracle: Votes | None = None
 
 
 def is_annotated_pairs(tree: Any) -> bool:
@@ -91,7 +94,7 @@ def load_annotated_pairs(path: str | Path) -> AnnotatedPairs:
     if not rows:
         raise EmptyError("has no comparisons.", path=path)
     metadata = _mapping(tree.get("metadata"))
-    comparisons = _comparisons(rows, path)
+    comparisons, nested = _comparisons(rows, path)
     votes, exclusions = _votes(rows, declared, comparisons.frame["id"].to_list(), path)
     principles = [key for key, a in declared.items() if a.get("type") == "principle"]
     others = [key for key in declared if key not in principles]
@@ -99,12 +102,15 @@ def load_annotated_pairs(path: str | Path) -> AnnotatedPairs:
     others.sort(key=lambda key: key != default)  # stable: only the default one moves
     names = _unique([_title(key, declared[key]) for key in others], others)
     annotators = tuple(
-        Annotator(name, votes[key], source=f"annotated pairs: {declared[key].get('type') or 'unknown'}")
+        _annotator(name, votes[key], declared[key], [_annotation(row, key) for row in rows])
         for key, name in zip(others, names, strict=True)
     )
     X = np.full((len(rows), len(principles)), MISSING, np.int8)
     for k, key in enumerate(principles):
         X[:, k] = votes[key]
+    if nested:
+        what = "metadata that are nested and no attributes"
+        exclusions.append(Exclusion(str(path), what, len(nested), tuple(nested[:_EXAMPLES])))
     return AnnotatedPairs(
         name=str(metadata.get("dataset_name") or path.stem),
         description=str(metadata.get("description") or ""),
@@ -113,7 +119,67 @@ def load_annotated_pairs(path: str | Path) -> AnnotatedPairs:
         X=X,
         annotators=annotators,
         exclusions=tuple(exclusions),
+        oracle=_oracle(rows, [(key, declared[key]) for key in principles], X),
     )
+
+
+def _annotation(row: Object, key: str) -> Object:
+    found = (row.get("annotations") or {}).get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _annotator(name: str, values: NDArray[np.int8], declared: Object, said: list[Object]) -> Annotator:
+    """Return an annotator, with what our extra keys say of it and of its votes."""
+    kind, about = declared.get("kind"), declared.get("about")
+    times = np.array([_number(each.get("time")) for each in said])
+    orders = np.array([o if (o := each.get("order")) in (0, 1) else MISSING for each in said], np.int8)
+    return Annotator(
+        name,
+        values,
+        kind=kind if isinstance(kind, str) and kind in KINDS else "annotator",
+        source=f"annotated pairs: {declared.get('type') or 'unknown'}",
+        votes=_probable(said, declared, values),
+        about={str(k): str(v) for k, v in about.items()} if isinstance(about, dict) else {},
+        times=times if np.isfinite(times).any() else None,
+        orders=orders if (orders != MISSING).any() else None,
+    )
+
+
+def _oracle(rows: list[Object], principles: list[tuple[str, Object]], X: NDArray[np.int8]) -> Votes | None:
+    """Return the oracle's probabilities, None unless they are there for each vote."""
+    found = [
+        _probable([_annotation(row, key) for row in rows], declared, X[:, k])
+        for k, (key, declared) in enumerate(principles)
+    ]
+    whole = [votes for votes in found if votes is not None]
+    if not whole or len(whole) < len(found) or len({votes.minimum_mass for votes in whole}) > 1:
+        return None
+    return Votes(np.stack([votes.probabilities for votes in whole], axis=2), whole[0].minimum_mass)
+
+
+def _probable(said: list[Object], declared: Object, values: NDArray[np.int8]) -> Votes | None:
+    """Return the probabilities beside preferences, None where they do not give these: somebody edited one of them."""
+    mass = _number(declared.get("minimum_mass"))
+    if not mass >= 0:  # NaN too
+        return None
+    found = np.full((2, len(said), 3), np.nan)
+    for k, each in enumerate(said):
+        orders = each.get("probabilities")
+        if not isinstance(orders, list) or len(orders) != 2:
+            continue
+        for order, given in enumerate(orders):
+            if isinstance(given, list) and len(given) == 3:
+                found[order, k] = [_number(value) for value in given]
+    found[~(found >= 0).all(axis=2)] = np.nan
+    votes = Votes(found, mass)
+    return votes if np.array_equal(votes.reconciled(), values) else None
+
+
+def _number(value: object) -> float:
+    with suppress(OverflowError):  # JSON's whole numbers have no end
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    return float("nan")
 
 
 def _mapping(value: object) -> Object:
@@ -128,8 +194,10 @@ def _mapping(value: object) -> Object:
     return value if isinstance(value, dict) else {}
 
 
-def _comparisons(rows: list[Any], path: Path) -> Comparisons:
+def _comparisons(rows: list[Any], path: Path) -> tuple[Comparisons, list[str]]:
+    """Return the comparisons, and the names of metadata that are no scalars."""
     flat = []
+    nested: dict[str, None] = {}
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise ReadError(f"is {shown(row)}.", expected="an object.", path=path, row=number, column="comparisons")
@@ -142,11 +210,18 @@ def _comparisons(rows: list[Any], path: Path) -> Comparisons:
             raise IdError(f"is {shown(given)}.", expected="an id.", path=path, row=number, column="id")
         texts = {"prompt": None if prompt is None else str(prompt), "first": first[0], "second": second[0]}
         models = {"model_first": first[1], "model_second": second[1]}
-        more = {k: v for k, v in (metadata | models).items() if v is not None and not isinstance(v, (dict, list))}
-        renamed = {f"{k}_" if k in ("id", *texts) else k: v for k, v in more.items()}
-        flat.append((number, {"id": str(given), **texts, **renamed}))
+        flat.append((number, {"id": str(given), **texts}))
+        for name, value in (metadata | {k: v for k, v in models.items() if v is not None}).items():
+            if isinstance(value, (dict, list)):
+                nested[str(name)] = None
+                continue
+            name = str(name)  # Python's own form of metadata may have numbers
+            while name in flat[-1][1]:
+                name += "_"
+            flat[-1][1][name] = value
     frame = column_frame(flat, path)
-    return Comparisons(frame.with_columns(pl.col("prompt").cast(pl.String)), str(path))
+    frame = frame.select(name for name in frame.columns if name == "prompt" or frame[name].dtype != pl.Null)
+    return Comparisons(frame.with_columns(pl.col("prompt").cast(pl.String)), str(path)), list(nested)
 
 
 def _response(row: Object, side: str, number: int, path: Path) -> tuple[str, Any]:

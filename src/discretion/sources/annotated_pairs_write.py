@@ -1,33 +1,34 @@
 """Writing AnnotatedPairs 2.0, so that a study opens in feedback-forensics and in whatever else reads them.
 
 Readers in the wild are strict: metadata comes first, the reference annotator has the one id that they look for, and no
-annotator is declared that annotates nothing. The oracle's confidence stands beside its preferences as an extra key.
+annotator is declared that annotates nothing. What the format has no place for stands in extra keys, which they ignore:
+probabilities and confidence, times and orders, and who a rater is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from discretion.comparison import Comparisons
+from discretion.comparison import Comparison, Comparisons
 from discretion.errors import DataError, EmptyError, shown
-from discretion.table import PreferenceTable
-from discretion.vote import MISSING
+from discretion.sources.written import attributes_by_row, require_same
+from discretion.table import Annotator, PreferenceTable
+from discretion.vote import MISSING, Votes
 from discretion.whole import write_whole
 
 DEFAULT = "ba751e7b"
 """The id under which readers look for the reference annotator."""
 
 _PREFERENCES = {1: {"pref": "a"}, -1: {"pref": "b"}}
-_TEXTS = ("id", "prompt", "first", "second")
 
 
 def write_annotated_pairs(
@@ -66,73 +67,95 @@ def write_annotated_pairs(
     EmptyError
         The reference has no preference.
     """
-    frame = comparisons.frame
-    if frame["id"].cast(pl.String).to_list() != table.ids.cast(pl.String).to_list():
-        raise DataError("the texts are of other comparisons than the votes.", expected="the same ids in that order")
+    require_same(table, comparisons)
     default = table.annotator(reference)
     votes: dict[str, NDArray[np.int8]] = {DEFAULT: default.dense(len(table))}
     if (votes[DEFAULT] == MISSING).all():
         raise EmptyError(f"the annotator {shown(reference)} has no preference.")
-    declared: dict[str, dict[str, str]] = {
-        DEFAULT: {"name": reference, "description": default.source or reference, "type": "unknown"}
-    }
+    declared: dict[str, dict[str, Any]] = {DEFAULT: _declared(default)}
+    extras: dict[str, list[dict[str, Any]]] = {DEFAULT: _said(default, len(table))}
     for c, principle in enumerate(table.constitution):
         key = _key("principle", principle.text)
         votes[key] = table.X[:, c]
         declared[key] = {"name": principle.name, "description": principle.text, "type": "principle"}
+        if table.oracle is not None:
+            declared[key]["minimum_mass"] = table.oracle.minimum_mass
+            extras[key] = _probable(Votes(table.oracle.probabilities[:, :, c], table.oracle.minimum_mass))
     for annotator in table.annotators:
         if annotator.name != reference:
             key = _key("annotator", annotator.name)
             votes[key] = annotator.dense(len(table))
-            about = annotator.source or annotator.name
-            declared[key] = {"name": annotator.name, "description": about, "type": "unknown"}
+            declared[key] = _declared(annotator)
+            extras[key] = _said(annotator, len(table))
     declared = {key: about for key, about in declared.items() if (votes[key] != MISSING).any()}
-    extra = [column for column in frame.columns if column not in _TEXTS]
+    abouts = attributes_by_row(comparisons)
     metadata = {
         "version": "2.0",
         "description": description or "Written by discretion.",
         "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "dataset_name": name or Path(path).stem,
         "default_annotator": DEFAULT,
-        "available_metadata_keys_per_comparison": extra,
+        "available_metadata_keys_per_comparison": list(abouts[0]),
     }
-    sure = _confidence(table)
     rows = [
-        _row(k, row, declared, votes, extra, {} if sure is None else sure[k])
-        for k, row in enumerate(frame.iter_rows(named=True))
+        _row(k, comparison, about, {key: votes[key] for key in declared}, extras)
+        for k, (comparison, about) in enumerate(zip(comparisons, abouts, strict=True))
     ]
-    text = json.dumps({"metadata": metadata, "annotators": declared, "comparisons": rows}, indent=1, default=str)
-    return write_whole(Path(path), lambda part: part.write_text(text + "\n", "utf-8"), DataError)
+    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+    # A comparison a line: with an indent, each number of the probabilities would have its own.
+    text = (
+        f'{{\n"metadata": {json.dumps(metadata, indent=1)},\n"annotators": {json.dumps(declared, indent=1)},\n'
+        f'"comparisons": [\n{lines}\n]\n}}\n'
+    )
+    return write_whole(Path(path), lambda part: part.write_text(text, "utf-8"), DataError)
 
 
 def _row(
-    k: int, row: Mapping[str, Any], declared: Mapping[str, object], votes: Mapping[str, NDArray[np.int8]],
-    extra: Sequence[str], sure: Mapping[str, float],
+    k: int, comparison: Comparison, about: Mapping[str, Any], votes: Mapping[str, NDArray[np.int8]],
+    extras: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:  # fmt: skip
     annotations: dict[str, dict[str, Any]] = {}
-    for key in declared:
-        vote = int(votes[key][k])
+    for key, values in votes.items():
+        vote = int(values[k])
         if vote != MISSING:
-            made: dict[str, Any] = dict(_PREFERENCES.get(vote, {"pref": None, "no_pref_reason": "not_applicable"}))
-            if key in sure:
-                made["confidence"] = sure[key]
-            annotations[key] = made
+            said = _PREFERENCES.get(vote, {"pref": None, "no_pref_reason": "not_applicable"})
+            annotations[key] = {**said, **(extras[key][k] if key in extras else {})}
     return {
-        "id": str(row["id"]), "prompt": row["prompt"], "response_a": {"text": row["first"]},
-        "response_b": {"text": row["second"]}, "annotations": annotations,
-        "metadata": {column: row[column] for column in extra},
+        "id": comparison.id, "prompt": comparison.prompt, "response_a": {"text": comparison.first},
+        "response_b": {"text": comparison.second}, "annotations": annotations, "metadata": dict(about),
     }  # fmt: skip
 
 
-def _confidence(table: PreferenceTable) -> list[dict[str, float]] | None:
-    """Return the oracle's confidence by comparison and principle."""
-    if table.oracle is None:
-        return None
-    confidence = table.oracle.confidence
-    keys = [_key("principle", principle.text) for principle in table.constitution]
+def _declared(annotator: Annotator) -> dict[str, Any]:
+    said = {"name": annotator.name, "description": annotator.source or annotator.name, "type": "unknown"}
+    more: dict[str, Any] = {} if annotator.kind == "annotator" else {"kind": annotator.kind}
+    more |= {"about": dict(annotator.about)} if annotator.about else {}
+    return {**said, **more, **({} if annotator.votes is None else {"minimum_mass": annotator.votes.minimum_mass})}
+
+
+def _said(annotator: Annotator, n: int) -> list[dict[str, Any]]:
+    """Return what is known of each vote besides itself: probabilities, when, and which response stood first."""
+    found: list[dict[str, Any]] = [{} for _ in range(n)] if annotator.votes is None else _probable(annotator.votes)
+    rows = range(n) if annotator.rows is None else annotator.rows.tolist()
+    if annotator.times is not None:
+        for row, time in zip(rows, annotator.times.tolist(), strict=True):
+            found[row] |= {"time": time} if math.isfinite(time) else {}
+    if annotator.orders is not None:
+        for row, order in zip(rows, annotator.orders.tolist(), strict=True):
+            found[row] |= {"order": order} if order != MISSING else {}
+    return found
+
+
+def _probable(votes: Votes) -> list[dict[str, Any]]:
+    """Return the confidence and probabilities of each vote: of a, b and neither, for a shown first and for b shown so.
+
+    An order that was not asked is null. Unrounded, since the vote is the sign of a difference.
+    """
+    orders = [[None if asked else row for asked, row in zip(absent, order, strict=True)]
+              for absent, order in zip((~votes.asked).tolist(), votes.probabilities.tolist(), strict=True)]  # fmt: skip
     return [
-        {key: round(float(value), 6) for key, value in zip(keys, row, strict=True) if not np.isnan(value)}
-        for row in confidence
+        {} if math.isnan(sure) else {"confidence": round(sure, 6), "probabilities": [first, second]}
+        for sure, first, second in zip(votes.confidence.tolist(), *orders, strict=True)
     ]
 
 
