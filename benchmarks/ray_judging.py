@@ -2,6 +2,7 @@
 
     python benchmarks/ray_judging.py                 the endpoint answers at once
     python benchmarks/ray_judging.py --comparisons 2000
+    python benchmarks/ray_judging.py --rates         what `judging_cost` needs of the driver, without a cluster
 
 Both ask the same bare loopback endpoint, a process of its own. All share this machine: with few cores, what is
 measured is the overhead, and nodes cannot add up. The price of a block is the slope of the time over their number,
@@ -17,6 +18,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,9 +28,15 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
+from discretion.collect import plan, questions_of
+from discretion.journal import Journal
+from discretion.judges.asking import Judgement
+from discretion.judges.scripted import prefers_longer
 from discretion.judges.spec import Options, Spec
 from discretion.judging import Judging, Task, judge_study
 from discretion.scale.judging import judge_on_ray
+from discretion.scale.parts import Parts, packed, unpacked
+from discretion.study import load_questions
 
 PRINCIPLES = 21
 OPTIONS = Options(key_variable="NO_KEY", at_once=64)
@@ -79,7 +87,12 @@ def main() -> None:
     """Run all and print the ratios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--comparisons", type=int, default=400)
-    count = parser.parse_args().comparisons
+    parser.add_argument("--rates", action="store_true")
+    given = parser.parse_args()
+    count = given.comparisons
+    if given.rates:
+        driver(count)
+        return
     os.environ.update(_QUIET)
     ours, theirs = multiprocessing.Pipe()
     endpoint = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
@@ -95,12 +108,13 @@ def main() -> None:
     try:
         empty = timed(1, lambda study: judge_on_ray(study, chats, OPTIONS))
         print(f"one comparison on a cluster that runs: {empty:.1f} s, most of it starting a worker")
-        for more in (0, 1):
-            if more:
+        for nodes, block in ((1, None), (1, 64), (2, None), (2, 64)):
+            if nodes == 2 and block is None:
                 cluster.add_node(num_cpus=1, object_store_memory=200 * 2**20)
                 cluster.wait_for_nodes()
-            took = timed(count, lambda study: judge_on_ray(study, chats, OPTIONS))
-            print(f"{more + 1} node{'s' * more}: {told(count, took)}; {alone / took:.2f} of one process", end="")
+            took = timed(count, partial(judge_on_ray, tasks=chats, options=OPTIONS, block=block))
+            print(f"{nodes} node{'s' * (nodes - 1)}, blocks of {block or 'the default'}: {told(count, took)}", end="")
+            print(f"; {alone / took:.2f} of one process", end="")
             print(f", {alone / (took - empty):.2f} without the start" if took > empty else "")
         price_of_a_block(count)
     finally:
@@ -119,14 +133,47 @@ def price_of_a_block(count: int) -> None:
     print(f"a block: {1e3 * (took[0] - took[-1]) / (blocks[0] - blocks[-1]):.1f} ms")
 
 
+def driver(count: int) -> None:
+    """Print the seconds of a core that a judgement takes where it is planned, counted and merged."""
+    with tempfile.TemporaryDirectory() as folder:
+        study, place = Path(folder), Path(folder) / "journal"
+        written(study, count)
+        comparisons, constitution = load_questions(study)
+        assert constitution is not None
+        judge = prefers_longer()
+        with Journal.open(place) as journal:
+            begun = time.process_time()
+            planned = plan(judge, journal, comparisons, questions_of(constitution))
+            blocks = list(planned.blocks())
+            took = time.process_time() - begun
+        print(f"planned: {took / planned.missing:.1e} s")
+        made: list[bytes] = []
+        for begin in range(0, len(blocks), 4):
+            some: list[Judgement] = []
+            judge.run(blocks[begin : begin + 4], some.extend, threading.Event())
+            made.append(packed(judge.name, judge.identity, some))
+        parts = Parts(place)
+        begun = time.process_time()
+        for data in made:
+            parts.write(data)
+            unpacked(data)
+        parts.merge()
+        print(f"taken: {(time.process_time() - begun) / planned.missing:.1e} s, with parts of {4 * 2 * PRINCIPLES}")
+
+
+def written(study: Path, count: int) -> None:
+    """Write so many comparisons and their principles."""
+    texts = ("prompt", "chosen", "rejected")
+    rows = [{"id": str(k)} | {name: f"{name} of comparison {k} " * 20 for name in texts} for k in range(count)]
+    (study / "comparisons.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (study / "constitution.txt").write_text("".join(f"Principle number {k}.\n" for k in range(PRINCIPLES)))
+
+
 def timed(count: int, run: Callable[[Path], Judging]) -> float:
     """Return the seconds that it takes to judge so many comparisons."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder)
-        texts = ("prompt", "chosen", "rejected")
-        rows = [{"id": str(k)} | {name: f"{name} of comparison {k} " * 20 for name in texts} for k in range(count)]
-        (study / "comparisons.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (study / "constitution.txt").write_text("".join(f"Principle number {k}.\n" for k in range(PRINCIPLES)))
+        written(study, count)
         begun = time.perf_counter()
         done = run(study)
         took = time.perf_counter() - begun

@@ -85,10 +85,25 @@ def judge(
     ] = False,
     engine: Annotated[str, typer.Option(help="here, or ray: from many workers of a cluster.")] = "here",
     address: Annotated[
-        str | None, typer.Option(help="With ray: the cluster, auto or ray://HOST:10001. Default: one of its own.")
+        str | None,
+        typer.Option(
+            help="With ray: the cluster: auto (this machine's), its head's HOST:PORT, local (a new one). Default: "
+            "what RAY_ADDRESS says, else local."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(help="With ray: workers; 0: one a core, or one a GPU.", min=0)] = 0,
-    rate: Annotated[float | None, typer.Option(help="With ray: judgements a second, of all workers together.")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="With ray: judgements begun a second, of all workers together; retries are not counted."),
+    ] = None,
+    block: Annotated[
+        int | None,
+        typer.Option(
+            help="With ray: comparisons that a worker is given at a time; if it dies they are asked again. Default: "
+            "64, or for an endpoint as many as make 200 judgements.",
+            min=1,
+        ),
+    ] = None,
     vllm: Annotated[bool, typer.Option("--vllm", help="With ray: ask local models through vLLM.")] = False,
     seed: Seed = 0,
     as_json: JsonFlag = False,
@@ -109,9 +124,14 @@ def judge(
         raise typer.BadParameter(
             "is for one --oracle, without --annotator, --dry-run or --limit.", param_hint="--until"
         )
-    if engine not in ("here", "ray") or (engine == "here" and (address or workers or vllm or rate is not None)):
+    if order not in ("random", "relevant", "informative"):
+        raise typer.BadParameter(f"{order!r} is none of random, relevant, informative.", param_hint="--order")
+    if engine not in ("here", "ray") or (
+        engine == "here" and (address or workers or vllm or block or rate is not None)
+    ):
         raise typer.BadParameter(
-            "expected here, or ray, to which --address, --workers, --rate and --vllm belong.", param_hint="--engine"
+            "expected here, or ray, to which --address, --workers, --rate, --block and --vllm belong.",
+            param_hint="--engine",
         )
     if engine == "ray" and (until or dry_run):
         raise typer.BadParameter("is not for --until or --dry-run.", param_hint="--engine ray")
@@ -141,8 +161,9 @@ def judge(
                 from discretion.scale.judging import judge_on_ray
 
                 result = judge_on_ray(
-                    study, tasks, options, address=address, workers=workers, rate=rate, vllm=vllm, limit=limit, **asking
-                )
+                    study, tasks, options, address=address, workers=workers, rate=rate, block=block, vllm=vllm,
+                    limit=limit, **asking,
+                )  # fmt: skip
             elif until:
                 result = judge_until(study, tasks[0], options, until, order=order, seed=seed, **asking)
             else:

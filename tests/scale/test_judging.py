@@ -7,13 +7,17 @@ import json
 import math
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -22,20 +26,28 @@ import pytest
 pytest.importorskip("ray")
 
 import ray
+import ray.exceptions
+from typer.testing import CliRunner
 
-from discretion.errors import JournalError, JudgeError, ReadError, StudyError
+from discretion.cli import app
+from discretion.collect import plan, questions_of
+from discretion.errors import DataError, DiscretionError, JournalError, JudgeError, ReadError, StudyError
 from discretion.journal import Journal
 from discretion.judges.asking import Ask, Block, Judgement, Question
 from discretion.judges.calls import calls_of
+from discretion.judges.scripted import prefers_longer
 from discretion.judges.spec import Options, Spec
-from discretion.judging import Judging, Task, judge_study
+from discretion.judging import Judging, Task, judge_study, with_secret
+from discretion.scale.cluster import connect
+from discretion.scale.crew import Answered, Crew, Worker, hands
 from discretion.scale.engine import kept, open_engine
-from discretion.scale.judging import judge_on_ray
+from discretion.scale.judging import Elsewhere, _block, judge_on_ray
 from discretion.scale.pace import BURST_SECONDS, Purse, Tether
 from discretion.scale.parts import Parts, merge_parts, packed, parts_of, unpacked, write_part
+from discretion.study import load_questions
 
 from ..judges.server import Server, completion, serving
-from .conftest import ENVIRONMENT, nodes
+from .conftest import ENVIRONMENT, STORE, nodes
 
 # Ray's own: its client of the control store and its log files are closed by the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -180,16 +192,27 @@ def test_money_stops_it_within_a_block_and_it_goes_on(cluster: Any, study: Path)
         assert sum(server.answered.values()) == N * ASKS
 
 
+def unpriced(body: dict) -> dict:
+    """Answer, and do not say how many tokens it took."""
+    return {name: part for name, part in by_principle(body).items() if name != "usage"}
+
+
 @pytest.mark.slow
-def test_a_budget_without_prices_and_a_stop_end_it_too(cluster: Any, study: Path) -> None:
-    with serving(Server(slow, by_principle)) as server:
+def test_answers_without_a_price_and_a_stop_end_it_too(cluster: Any, study: Path) -> None:
+    with serving(Server(slow, unpriced)) as server:
         with pytest.raises(ValueError, match="no price"):
-            asked(study, server, budget=1.0, options=replace(OPTIONS, at_once=4, prices=None))
+            asked(study, server, budget=1.0, options=replace(OPTIONS, at_once=4))
         assert 0 < told(study).height == sum(server.answered.values()) < N * ASKS
         stop = threading.Event()
         done = asked(study, server, stop=stop, report=lambda name, progress: stop.set())
         assert done.stopped == "interrupted"
         assert told(study).height == sum(server.answered.values()) < N * ASKS
+
+
+def test_a_budget_that_nothing_could_be_held_against_is_refused_before_it_is_spent(study: Path) -> None:
+    for prices in (None, {"out": 1.0}):
+        with pytest.raises(DataError, match="--price-in"):
+            judge_on_ray(study, [Task(Spec.parse("chat:tiny"), "oracle")], Options(prices=prices), budget=500.0)
 
 
 @pytest.mark.slow
@@ -248,12 +271,297 @@ def test_without_ray_it_says_what_to_install() -> None:
     assert b"discretion[ray]" in done.stdout
 
 
+def test_without_anything_to_ask_no_cluster_is_started(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = [Task(Spec.parse("scripted:longer"), "oracle")]
+    judge_study(study, longer, OPTIONS)
+    (study / "oracle.csv").unlink()
+    monkeypatch.setattr("discretion.scale.judging.connect", lambda address: pytest.fail("a cluster"))
+    done = judge_on_ray(study, longer, OPTIONS)
+    assert (done.tasks[0].known, done.tasks[0].collected.asked, done.stopped) == (N * ASKS, 0, "")
+    assert (study / "oracle.csv").exists()
+
+
+def test_money_for_answers_that_were_lost_is_spent_all_the_same(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+
+    class Poor:
+        """A crew whose answers are all lost, and cost."""
+
+        def __init__(self, spec: Spec, options: Options, workers: int, budget: float, *more: Any) -> None:
+            left.append(budget)
+
+        __enter__, __exit__ = (lambda self: self), (lambda self, *_: None)
+
+        def ask(self, blocks: Any, stop: threading.Event) -> list[Answered]:
+            return []
+
+        def spent(self) -> float:
+            return 0.7
+
+    monkeypatch.setattr("discretion.scale.judging.connect", lambda address: nullcontext())
+    monkeypatch.setattr("discretion.scale.judging.Crew", Poor)
+    tasks = [Task(Spec.parse(f"{name}=chat:{name}"), "oracle") for name in "abc"]
+    judge_on_ray(study, tasks, OPTIONS, budget=1.0)
+    assert left == pytest.approx([1.0, 0.3, 0.0])
+
+
+def test_what_an_engine_reads_comes_in_parts(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discretion.scale.judging.connect", lambda address: nullcontext())
+    monkeypatch.setattr("discretion.scale.judging.open_engine", lambda spec, options, replicas: prefers_longer())
+    written = []
+    monkeypatch.setattr(Parts, "write", lambda self, data, do=Parts.write: (written.append(len(data)), do(self, data)))
+    done = judge_on_ray(study, [Task(Spec.parse("local:org/tiny"), "oracle")], OPTIONS, vllm=True)
+    assert done.tasks[0].collected.complete
+    assert (told(study).height, len(written)) == (N * ASKS, -(-N * ASKS // 64))
+
+
+def test_a_block_costs_little_where_it_may_be_paid_twice() -> None:
+    chat, local = Spec.parse("chat:tiny"), Spec.parse("local:org/tiny")
+    assert [_block(chat, each) for each in (1, 2, 42, 120, 500)] == [64, 64, 4, 1, 1]
+    assert _block(local, 42) == 64
+
+
+def test_workers_are_no_more_than_calls_or_gpus() -> None:
+    chat, local = Spec.parse("chat:tiny"), Spec.parse("local:org/tiny")
+    there = {"CPU": 64.0, "GPU": 2.0}
+    assert hands(chat, Options(at_once=256), 0, there) == (64, {"num_cpus": 1})
+    assert hands(chat, Options(at_once=12), 0, there) == hands(chat, Options(at_once=12), 99, there)
+    assert hands(chat, Options(at_once=12), 0, there)[0] == 12
+    assert hands(local, Options(at_once=1), 0, there) == (2, {"num_gpus": 1, "num_cpus": 0})
+    assert hands(local, Options(device="cpu"), 0, there) == (64, {"num_cpus": 1})
+    assert hands(local, Options(), 0, {"CPU": 8.0}) == (8, {"num_cpus": 1})
+    assert hands(local, Options(device="cuda"), 3, {"CPU": 8.0}) == (
+        3,
+        {"num_gpus": 1, "num_cpus": 0},
+    )  # they may come yet
+    with pytest.raises(StudyError, match="--workers"):
+        hands(local, Options(device="cuda"), 0, {"CPU": 8.0})
+
+
+@pytest.mark.slow
+def test_a_model_gets_a_worker_for_each_gpu(cluster: Any, study: Path, tmp_path: Path) -> None:
+    from ..judges import tiny
+
+    model = Task(Spec.parse(f"local:{tiny.save(tmp_path / 'tiny')}"), "oracle")
+    options = with_secret(replace(OPTIONS, dtype="float32"), study / "judgements.sqlite")
+    judge_study(study, [model], replace(options, device="cpu"), limit=4)
+    node = cluster.add_node(num_cpus=1, num_gpus=2, object_store_memory=STORE)  # which are not there
+    cluster.wait_for_nodes()
+    try:
+        with Crew(model.spec, options, 0, None, None) as crew, Journal.open(tmp_path / "journal") as journal:
+            comparisons, constitution = load_questions(study)
+            planned = plan(Elsewhere(*crew.described()), journal, comparisons, questions_of(constitution))
+            until(lambda: ray.available_resources().get("GPU", 0) == 0)
+            blocks = islice(planned.blocks(), 4)
+            came = list(crew.ask(iter([[block] for block in blocks]), threading.Event()))
+            assert len(crew._awaited) + len(crew._idle) == 2
+    finally:
+        cluster.remove_node(node)
+    theirs = {one.key: one.first for made in came for one in unpacked(made.part)[2]}
+    assert theirs == pytest.approx(dict(zip(*told(study)["key", "first"], strict=True)), abs=1e-4)
+
+
 def test_what_cannot_be_divided_is_refused(study: Path) -> None:
     for name in ("batch:tiny", "reward:tiny"):
         with pytest.raises(StudyError, match="one machine"):
             judge_on_ray(study, [Task(Spec.parse(name), "annotator")], OPTIONS)
     with pytest.raises(StudyError, match="block"):
         judge_on_ray(study, [], OPTIONS, block=0)
+    local = [Task(Spec.parse("local:org/tiny"), "oracle")]
+    with pytest.raises(StudyError, match="one GPU"):
+        judge_on_ray(study, local, replace(OPTIONS, device="cuda:1"))
+    for more in ({"rate": 5.0}, {"budget": 1.0}, {"block": 3}):
+        with pytest.raises(StudyError, match="--rate"):
+            judge_on_ray(study, local, OPTIONS, vllm=True, **more)
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    monkeypatch.setattr("discretion.scale.cluster.ray.is_initialized", lambda: False)
+    monkeypatch.setattr("discretion.scale.cluster.ray.init", lambda address, **more: found.append(address))
+    monkeypatch.setattr("discretion.scale.cluster.ray.shutdown", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"127.0.0.1:{server.getsockname()[1]}"
+        with connect(there), connect(None):
+            pass
+        monkeypatch.setenv("RAY_ADDRESS", there)
+        with connect(None), connect("local"):
+            pass
+    assert found == [there, "local", there, "local"]
+    with pytest.raises(DiscretionError, match=f"{there}.*RAY_ADDRESS"), connect(None):
+        pass
+    with pytest.raises(DiscretionError, match="ray job submit"), connect("ray://127.0.0.1:10001"):
+        pass
+    assert len(found) == 4
+
+
+def test_options_of_the_command_line_reach_the_cluster(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def judged(*given: Any, **more: Any) -> Judging:
+        seen.update(more)
+        return Judging("s", "j")
+
+    monkeypatch.setattr("discretion.scale.judging.judge_on_ray", judged)
+    command = ["judge", str(study), "--oracle", "scripted:longer", "--block", "3", "--rate", "7", "--address", "auto"]
+    assert CliRunner().invoke(app, [*command, "--engine", "ray"]).exit_code == 0
+    assert (seen["block"], seen["rate"], seen["address"]) == (3, 7.0, "auto")
+    assert CliRunner().invoke(app, command).exit_code == 2
+
+
+class Breaking:
+    """A judge that makes some judgements, and breaks."""
+
+    name, identity = "breaking", {"kind": "x"}
+
+    def run(self, blocks: Any, deliver: Any, stop: Any) -> None:
+        deliver(judgements(3))
+        raise RuntimeError(f"CUDA out of memory, by the way {KEY}")
+
+
+def test_what_a_worker_made_before_it_broke_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+    worker = Worker(Spec.parse("scripted:longer"), OPTIONS, None)
+    worker._judge, worker._purse = Breaking(), Purse(None, None)
+    made = worker.ask([Block("c", None, "", "", ())])
+    assert "RuntimeError" in made.wrong
+    assert "CUDA out of memory" in made.wrong
+    assert KEY not in made.wrong
+    assert len(unpacked(made.part)[2]) == 3
+    monkeypatch.setattr("discretion.scale.crew.open_judge", lambda spec, options: 1 / 0)
+    assert "ZeroDivisionError" in worker.describe()[2]
+
+    class Lost(Purse):
+        def tell(self, cost: float, unpriced: bool = False) -> bool:
+            if cost:
+                raise ray.exceptions.ActorDiedError
+            return False
+
+    monkeypatch.setattr(Breaking, "run", lambda self, blocks, deliver, stop: deliver(judgements(3, cost=1.0)))
+    worker._purse = Lost(None, None)
+    made = worker.ask([Block("c", None, "", "", ())])
+    assert ("memory" in made.wrong, made.over, len(unpacked(made.part)[2])) == (True, False, 3)
+
+
+@dataclass(eq=False)
+class Ref:
+    """What will have been made, or why not."""
+
+    made: Any = None
+
+
+class Scene:
+    """Ray, played: each worker says what `describe` and `ask` say next, and never by itself."""
+
+    def __init__(self, describe: Callable[[int], Any], ask: Callable[[str], Any]) -> None:
+        self.describe, self.ask, self.hired, self.killed = describe, ask, 0, 0
+        self.stopped = False
+        self.exceptions = ray.exceptions
+
+    def actor(self, kind: type, **needs: Any) -> Any:
+        def hired(*given: Any, **more: Any) -> Any:
+            if kind is Purse:
+                return SimpleNamespace(stop=SimpleNamespace(remote=self.stop))
+            self.hired += 1
+            number = self.hired
+            describe = SimpleNamespace(remote=lambda: Ref(self.describe(number)))
+            ask = SimpleNamespace(remote=lambda block: Ref(self.ask(block[0].case)))
+            return SimpleNamespace(describe=describe, ask=ask)
+
+        return SimpleNamespace(remote=hired)
+
+    def stop(self) -> Ref:
+        self.stopped = True
+        return Ref()
+
+    def get(self, ref: Ref) -> Any:
+        if isinstance(ref.made, Exception):
+            raise ref.made
+        return ref.made
+
+    def wait(self, refs: list, timeout: float | None = None) -> tuple[list, list]:
+        return refs[:1], refs[1:]
+
+    def kill(self, actor: Any) -> None:
+        self.killed += 1
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 4.0}
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "0" * 56)
+
+
+def played(monkeypatch: pytest.MonkeyPatch, scene: Scene, cases: str) -> tuple[list[Answered], JudgeError | None]:
+    """What comes of blocks of a comparison each."""
+    monkeypatch.setattr("discretion.scale.crew.ray", scene)
+    monkeypatch.setattr("discretion.scale.crew._actor", scene.actor)
+    came: list[Answered] = []
+    with Crew(Spec.parse("chat:tiny"), OPTIONS, 0, None, None) as crew:
+        try:
+            came.extend(crew.ask(iter([[Block(case, None, "", "", ())] for case in cases]), threading.Event()))
+        except JudgeError as error:
+            return came, error
+    return came, None
+
+
+def opened(number: int) -> tuple[str, dict[str, object], str]:
+    return "chat:tiny", {"kind": "chat"}, ""
+
+
+@pytest.mark.parametrize(
+    ("lost", "told_of"),
+    [(ray.exceptions.OutOfMemoryError("killed"), "smaller blocks"), (ray.exceptions.RaySystemError("odd"), "odd")],
+)
+def test_what_others_answered_is_kept_where_the_run_fails(
+    monkeypatch: pytest.MonkeyPatch, lost: Exception, told_of: str
+) -> None:
+    scene = Scene(opened, lambda case: lost if case == "x" else Answered(b"", False))
+    given: list[str] = []
+    monkeypatch.setattr(scene, "ask", lambda case, do=scene.ask: (given.append(case), do(case))[1])
+    came, wrong = played(monkeypatch, scene, "abxcdefghijklmn")
+    assert told_of in str(wrong)
+    assert len(came) == len([case for case in given if case != "x"]) > 2
+    assert scene.stopped
+    assert scene.killed >= 4
+
+
+def test_a_lost_block_is_given_to_another_and_a_new_worker_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = [ray.exceptions.NodeDiedError("gone"), ray.exceptions.WorkerCrashedError()]
+    scene = Scene(opened, lambda case: lost.pop() if case == "x" and lost else Answered(case.encode(), False))
+    came, wrong = played(monkeypatch, scene, "axb")
+    assert wrong is None
+    assert sorted(made.part for made in came) == [b"a", b"b", b"x"]
+    assert scene.hired == 4 + 2
+
+
+def test_workers_lost_while_they_open_count_until_one_has_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def now_and_then(number: int) -> Any:
+        return ray.exceptions.WorkerCrashedError() if number % 2 else opened(number)
+
+    seen: list[str] = []
+
+    def lost_first(case: str) -> Any:
+        seen.append(case)
+        return Answered(b"", False) if seen.count(case) > 1 else ray.exceptions.WorkerCrashedError()
+
+    came, wrong = played(monkeypatch, Scene(now_and_then, lost_first), "abcdefghij")
+    assert wrong is None
+    assert len(came) == 10
+    _, wrong = played(monkeypatch, Scene(lambda number: ray.exceptions.WorkerCrashedError(), lost_first), "ab")
+    assert "opening the judge" in str(wrong)
+
+
+def test_a_driver_that_is_gone_ends_the_run(tmp_path: Path) -> None:
+    program = "import time; from discretion.scale.pace import Lifeline; it = Lifeline(); print(it.port, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", f"{program}; time.sleep(60)"], stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
+        purse = Purse(None, None, lifeline=int(driver.stdout.readline()))
+        assert not purse.tell(0.0)
+        driver.kill()
+        until(lambda: purse.tell(0.0))
+    purse._driver.close()
+    assert not Purse(None, None, lifeline=1).tell(0.0)  # one that cannot be reached is not waited for
 
 
 def judgements(count: int, **more: Any) -> list[Judgement]:
@@ -397,6 +705,8 @@ def test_a_budget_ends_everyone_and_so_does_an_answer_without_a_price() -> None:
     with Tether(Purse(0.0, None)) as tether:
         assert tether.is_set()
         assert tether.allowed([Block("c", None, "", "", ())]) == 0
+    purse = Purse(1.0, None)
+    assert (purse.tell(0.5), purse.spent()) == (False, 0.5)
     purse = Purse(1.0, None)
     with Tether(purse) as tether:
         tether.spent(judgements(2, cost=0.5))

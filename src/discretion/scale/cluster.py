@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +26,9 @@ _QUIET = {
 }
 
 
+_KNOCK_SECONDS = 5.0  # Ray itself tries for a minute and a half, and fills the screen meanwhile
+
+
 @contextmanager
 def connect(address: str | None = None) -> Iterator[None]:
     """Join the cluster at an address, or start one on this machine, and leave it at the end.
@@ -31,9 +36,9 @@ def connect(address: str | None = None) -> Iterator[None]:
     Parameters
     ----------
     address : str, optional
-        "auto" for the cluster that this machine belongs to, "ray://HOST:PORT" for one elsewhere; by default what the
-        environment variable RAY_ADDRESS says (`ray job submit` sets it), otherwise a new one with this machine's
-        cores.
+        "auto" for the cluster that this machine belongs to, "HOST:PORT" of its head (of that one too: to work on a
+        cluster elsewhere, submit a job), "local" for a new one with this machine's cores. By default what the
+        environment variable RAY_ADDRESS says (`ray job submit` sets it), otherwise "local".
 
     Raises
     ------
@@ -46,13 +51,18 @@ def connect(address: str | None = None) -> Iterator[None]:
     before = {key: os.environ.get(key) for key in _QUIET}
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
-    dashboard = None if address is not None else False  # only who starts a cluster decides
+    given = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=dashboard)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        _knock(given)
+        dashboard = False if given == "local" else None  # only who starts a cluster decides
+        ray.init(address=given, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=dashboard)
+    except (OSError, RuntimeError, ValueError) as error:
+        if given == "local":
+            raise DiscretionError(f"no Ray cluster could be started on this machine: {error}") from error
+        whose = "" if address else " (the environment variable RAY_ADDRESS)"
         raise DiscretionError(
-            f"no Ray cluster answers at {shown(address or 'this machine')}: {error} "
-            "Start one with `ray start --head`, or leave the address out to use this machine alone."
+            f"no Ray cluster answers at {shown(given)}{whose}: {error} "
+            "Start one with `ray start --head`, or name the address local to use this machine alone."
         ) from error
     finally:
         for key, was in before.items():
@@ -64,3 +74,15 @@ def connect(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Refuse what Ray would try in vain."""
+    if "://" in address:
+        raise ValueError(
+            "An address with :// is one for Ray's own client or for jobs, through which nothing is run here. "
+            "Run the command within the cluster: ray job submit --address http://HEAD:8265 -- discretion …"
+        )
+    found = re.fullmatch(r"\[?([^\]]+?)\]?:(\d+)", address)
+    if found is not None:
+        socket.create_connection((found[1], int(found[2])), timeout=_KNOCK_SECONDS).close()

@@ -2,7 +2,8 @@
 
 One of the modules that import ray as they load. Written against the documentation of Ray 2.60 and tried up to the
 engine's door: no engine has run it yet. Much faster than one model a GPU, and a run that is stopped loses what the
-engine was reading, which costs time and no money.
+engine was reading, which costs time and no money. Asked for by name alone (`vllm=True`): its kernels round otherwise,
+so it is another judge than `local`, and to choose it where it happens to be installed would ask a study again.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ flight when it is empty is overspent. Nothing here knows of Ray, so that both ca
 
 from __future__ import annotations
 
+import contextlib
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,13 +31,26 @@ class Purse:
     budget : float or None
         US dollars.
     rate : float or None
-        Judgements a second, of all workers together.
+        Judgements begun a second, of all workers together.
     clock : callable
         Seconds; another one makes tests quick.
+    lifeline : int, optional
+        The port of a `Lifeline`. When it breaks, the run is over: nobody is left to take the answers.
     """
 
-    def __init__(self, budget: float | None, rate: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        budget: float | None,
+        rate: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        lifeline: int | None = None,
+    ) -> None:
         self._budget, self._rate, self._clock = budget, rate, clock
+        self._driver: socket.socket | None = None
+        if lifeline is not None:
+            with contextlib.suppress(OSError):  # where this process shares no network with it, nothing is watched
+                self._driver = socket.create_connection(("127.0.0.1", lifeline), timeout=5)
+                self._driver.setblocking(False)
         self._spent = 0.0
         self._turns = 1.0
         self._at: float | None = None  # nothing is saved up before the first worker asks
@@ -53,7 +68,12 @@ class Purse:
         """
         self._spent += cost
         self._stopped |= self._budget is not None and (unpriced or self._spent >= self._budget)
+        self._stopped |= self._deserted()
         return self._stopped
+
+    def spent(self) -> float:
+        """Return what all workers have told of, also those that were lost with what it bought."""
+        return self._spent
 
     def stop(self) -> None:
         """Have all workers finish what is in flight and begin no more."""
@@ -82,6 +102,32 @@ class Purse:
             self._turns -= sizes[taken]
             taken += 1
         return taken, 0.0 if taken else -self._turns / self._rate + 1e-3
+
+    def _deserted(self) -> bool:
+        if self._driver is None:
+            return False
+        try:
+            return self._driver.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+class Lifeline:
+    """A socket that the process which runs everything keeps open; it breaks with it, however it ends.
+
+    A cluster that the process has started ends with it as well, but takes seconds, in which its workers would go on
+    paying.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Have it break."""
+        self._socket.close()
 
 
 class Ways(Protocol):
