@@ -12,9 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from discretion.comparison import Comparisons
 from discretion.errors import DataError, EmptyError, IdError
 from discretion.sources.annotated_pairs import load_annotated_pairs
 from discretion.sources.annotated_pairs_write import DEFAULT, write_annotated_pairs
+from discretion.sources.arena import load_arena
+from discretion.sources.arena_write import write_arena
 from discretion.study import Study, load_study
 from discretion.table import Annotator
 from discretion.vote import MISSING, Votes
@@ -88,6 +91,21 @@ def test_probabilities_orders_times_and_raters_are_kept(study: Study, tmp_path: 
     tree["comparisons"][-1]["annotations"][DEFAULT] = {"pref": "a", "probabilities": [[0.0, 1.0, 0.0], None]}
     path.write_text(json.dumps(tree))
     assert load_annotated_pairs(path).annotators[0].votes is None  # edited since: the preference counts
+
+
+def test_models_stand_with_their_responses_and_reach_other_formats(tmp_path: Path) -> None:
+    table, comparisons = hostile_study()
+    frame = comparisons.frame.rename({"model_a": "model_first", "model_b": "model_second"})
+    path = write_annotated_pairs(tmp_path / "x.json", table, Comparisons(frame), reference="human")
+    tree = json.loads(path.read_text())
+    assert tree["comparisons"][0]["response_a"]["model"] == frame["model_first"][0]
+    assert not any("model" in name for name in tree["metadata"]["available_metadata_keys_per_comparison"])
+    back = load_annotated_pairs(path).comparisons
+    names = ["model_first", "model_second"]
+    assert back.frame.select(names).equals(frame.select(names))
+    write_arena(tmp_path / "b.jsonl", table, back, annotator="human")
+    found = {c["id"]: (c["model_a"], c["model_b"]) for c in load_arena(tmp_path / "b.jsonl").comparisons}
+    assert found == {i: (a, b) for i, a, b in frame.select("id", *names).iter_rows() if i in found}
 
 
 def test_it_is_json_that_strict_parsers_take(tmp_path: Path) -> None:

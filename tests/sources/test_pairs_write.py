@@ -16,6 +16,7 @@ from discretion.sources.arena import load_arena
 from discretion.sources.arena_write import write_arena
 from discretion.sources.comparisons import load_comparisons
 from discretion.sources.conversations import as_messages, flatten
+from discretion.sources.label_studio_write import write_label_studio
 from discretion.sources.pairs_write import write_pairs
 from discretion.study import load_questions
 from discretion.table import Annotator, PreferenceTable
@@ -222,11 +223,32 @@ def test_rewardbench_keeps_what_it_says_of_a_pair(tmp_path: Path) -> None:
         principles=["p"],
         ids=frame["id"].to_list(),
     )
-    write_pairs(tmp_path / "w.jsonl", table, Comparisons(frame), annotator="mine", rewardbench=True)
-    again = load_comparisons(tmp_path / "w.jsonl").comparisons.frame
-    assert again["subset"].to_list() == frame["subset"].to_list()
-    assert again["chosen_model"].to_list() == ["x", "y", "x", "x"]
-    assert again["first"].to_list() == ["c0", "r1", "c2", "c3"]
+    for suffix in (".jsonl", ".json", ".parquet"):
+        path = tmp_path / f"w{suffix}"
+        write_pairs(path, table, Comparisons(frame), annotator="mine", rewardbench=True)
+        again = load_comparisons(path).comparisons.frame
+        assert again["id"].to_list() == ["30", "31", "32", "33"]
+        assert again["subset"].to_list() == frame["subset"].to_list()
+        assert again["chosen_model"].to_list() == ["x", "y", "x", "x"]
+        assert again["rejected_model"].to_list() == ["y", "x", "y", "y"]
+        assert again["first"].to_list() == ["c0", "r1", "c2", "c3"]
+        assert again["second"].to_list() == ["r0", "c1", "r2", "r3"]
+        assert again.columns[4:] == ["chosen_first", "chosen_model", "rejected_model", "subset"]
+
+
+def test_attributes_that_are_named_as_our_columns_get_another_name(tmp_path: Path) -> None:
+    table, comparisons = hostile_study()
+    named = Comparisons(comparisons.frame.rename({"score": "winner", "turn": "judge", "chosen": "response_a"}))
+    turns = named.frame["judge"].to_list()
+    write_arena(tmp_path / "b.jsonl", table, named, annotator="human")
+    rows = read_lines(tmp_path / "b.jsonl")
+    assert {row["judge"] for row in rows} == {"human"}
+    assert {row["winner"] for row in rows} <= {"model_a", "model_b", "tie"}
+    assert all(turns[named.frame["id"].to_list().index(row["question_id"])] == row["judge_"] for row in rows)
+    write_label_studio(tmp_path / "t.json", table, named, annotator="human")
+    told = [row["data"] for row in json.loads((tmp_path / "t.json").read_text())]
+    assert [data["response_a"] for data in told] == named.frame["first"].to_list()
+    assert [data["response_a_"] for data in told] == named.frame["response_a"].to_list()
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:

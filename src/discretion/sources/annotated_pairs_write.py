@@ -28,6 +28,9 @@ from discretion.whole import write_whole
 DEFAULT = "ba751e7b"
 """The id under which readers look for the reference annotator."""
 
+_MODELS = ("model_first", "model_second")
+"""Attributes that the reader makes of what a response says of its model."""
+
 _PREFERENCES = {1: {"pref": "a"}, -1: {"pref": "b"}}
 
 
@@ -95,7 +98,7 @@ def write_annotated_pairs(
         "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "dataset_name": name or Path(path).stem,
         "default_annotator": DEFAULT,
-        "available_metadata_keys_per_comparison": list(abouts[0]),
+        "available_metadata_keys_per_comparison": [name for name in abouts[0] if name not in _MODELS],
     }
     rows = [
         _row(k, comparison, about, {key: votes[key] for key in declared}, extras)
@@ -120,9 +123,11 @@ def _row(
         if vote != MISSING:
             said = _PREFERENCES.get(vote, {"pref": None, "no_pref_reason": "not_applicable"})
             annotations[key] = {**said, **(extras[key][k] if key in extras else {})}
+    a, b = ({} if about.get(name) is None else {"model": about[name]} for name in _MODELS)
     return {
-        "id": comparison.id, "prompt": comparison.prompt, "response_a": {"text": comparison.first},
-        "response_b": {"text": comparison.second}, "annotations": annotations, "metadata": dict(about),
+        "id": comparison.id, "prompt": comparison.prompt, "response_a": {"text": comparison.first, **a},
+        "response_b": {"text": comparison.second, **b}, "annotations": annotations,
+        "metadata": {name: value for name, value in about.items() if name not in _MODELS},
     }  # fmt: skip
 
 

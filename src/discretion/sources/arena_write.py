@@ -31,8 +31,8 @@ def write_arena(path: str | Path, table: PreferenceTable, comparisons: Compariso
         `.jsonl`, `.json` or `.parquet`.
     table : PreferenceTable
     comparisons : Comparisons
-        The texts, in the order of the table. Models that no attribute names (`model_a` and `model_b`, or
-        `chosen_model` and `rejected_model`) are called “unknown”.
+        The texts, in the order of the table. Models that no attribute names (see `MODELS`) are called
+        “unknown”.
     annotator : str
         The judge. `tstamp` is there where the time of every vote is known.
 
@@ -71,7 +71,13 @@ def write_arena(path: str | Path, table: PreferenceTable, comparisons: Compariso
             "judge": annotator, "conversation_a": first, "conversation_b": second,
         }  # fmt: skip
         row |= {"tstamp": time} if timed else {}
-        rows.append(row | {name: value for name, value in about.items() if name not in taken and name not in row})
+        for name, value in about.items():
+            if name in taken or (timed and name == "tstamp"):
+                continue
+            while name in row:
+                name += "_"
+            row[name] = value
+        rows.append(row)
     return write_rows(path, rows, left)
 
 

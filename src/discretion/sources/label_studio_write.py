@@ -70,7 +70,10 @@ def write_label_studio(
     for comparison, about, said, confidence in each:
         texts = (comparison.id, comparison.prompt or "", comparison.first, comparison.second)
         data: dict[str, Any] = dict(zip(_TEXTS, texts, strict=True))
-        data |= {name: value for name, value in about.items() if name not in _TEXTS}
+        for name, value in about.items():
+            while name in data:
+                name += "_"
+            data[name] = value
         predictions = [
             _prediction(name, vote, score)
             for name, vote, score in zip(names, said, confidence, strict=True)

@@ -16,7 +16,7 @@ from discretion.sources.written import Written, attributes_by_row, require_same,
 from discretion.table import PreferenceTable
 from discretion.vote import FIRST, NEITHER, SECOND
 
-MODELS = (("model_a", "model_b"), ("chosen_model", "rejected_model"))
+MODELS = (("model_a", "model_b"), ("model_first", "model_second"), ("chosen_model", "rejected_model"))
 """Attributes that name the models of the first and the second response."""
 
 _OURS = ("id", "prompt", "chosen", "rejected", "first", "second", "chosen_first")
