@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -111,7 +111,7 @@ def judge_on_ray(
     spent, why = 0.0, ""
     joined = False
     Journal.open(place).close()  # takes the parts of a run that was killed
-    with ExitStack() as cluster:
+    with _failures(), ExitStack() as cluster:
         for task in tasks:
             questions: tuple[Question, ...] = GENERIC_QUESTION
             if task.role == "oracle" and constitution is not None:
@@ -130,24 +130,17 @@ def judge_on_ray(
                     cluster.enter_context(connect(address))
                     joined = True
                 left = None if budget is None else max(budget - spent, 0.0)
-                try:
-                    if engine is not None and planned is not None:
-                        collected = _collect_by_engine(planned, engine, stop, report, place)
-                        cost = collected.cost
-                    else:
-                        with Crew(task.spec, options, workers, left, rate, planned.digest if planned else "") as crew:
-                            if planned is None:
-                                name, identity = crew.described()
-                                with Journal.open(place) as kept:
-                                    there = planning(Elsewhere(name, identity), kept)
-                                planned = _elsewhere(there, task.spec, options)
-                            collected = _collect(planned, crew, left, stop, report, place, size)
-                            cost = max(crew.spent(), 0.0 if math.isnan(collected.cost) else collected.cost)
-                except RayError as error:
-                    raise JudgeError(
-                        f"the cluster failed: {type(error).__name__}: {shown(str(error), 400)} What was answered is "
-                        "kept: run this again."
-                    ) from error
+                if engine is not None and planned is not None:
+                    collected = _collect_by_engine(planned, engine, stop, report, place)
+                    cost = collected.cost
+                else:
+                    with Crew(task.spec, options, workers, left, rate, planned.digest if planned else "") as crew:
+                        if planned is None:
+                            name, identity = crew.described()
+                            with Journal.open(place) as kept:
+                                planned = _elsewhere(planning(Elsewhere(name, identity), kept), task.spec, options)
+                        collected = _collect(planned, crew, left, stop, report, place, size)
+                        cost = max(crew.spent(), 0.0 if math.isnan(collected.cost) else collected.cost)
                 spent += 0.0 if math.isnan(cost) else cost
                 why = collected.stopped
             with Journal.open(place) as kept:
@@ -180,6 +173,18 @@ class Elsewhere:
 
     def run(self, blocks: Iterable[Block], deliver: Deliver, stop: Stop) -> None:
         """Ask nothing: what can be asked has been."""
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn what Ray raises into an error that says what to do."""
+    try:
+        yield
+    except RayError as error:
+        raise JudgeError(
+            f"the cluster failed: {type(error).__name__}: {shown(str(error), 400)} What was answered is kept: run this "
+            "again."
+        ) from error
 
 
 def _elsewhere(planned: Plan, spec: Spec, options: Options) -> Plan:
