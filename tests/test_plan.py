@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from functools import cache
@@ -10,26 +11,30 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from discretion import cli_plan  # its verb, for the command line
+from discretion import cli_judge, cli_plan  # their verbs, for the command line
 from discretion.assumptions import Assumptions, Goals, from_pilot
 from discretion.audit import Audit, audit
 from discretion.cli_app import app
 from discretion.contrasts import swap_tests
-from discretion.errors import ColumnError, DataError, EmptyError
+from discretion.errors import ColumnError, DataError, EmptyError, IdError
 from discretion.metrics.counts import RULES
 from discretion.metrics.resampling import units
 from discretion.metrics.shrinkage import shrink
 from discretion.plan import QUESTIONS, Plan, plan_study
+from discretion.plan_pilot import simulated_pilot
 from discretion.rater_labels import ARBITRARINESS, RaterLabels
 from discretion.saved import save
 from discretion.segments import segments
 from discretion.simulate import Raters, Voter, World
 from discretion.table import PreferenceTable
+from discretion.terminal_plan import show_plan
 from discretion.view import View
 
 assert cli_plan.plan
+assert cli_judge.judge
 INTERVAL, PAIRED, GROUPS, SEEN, KNOWN, DEVIANT = QUESTIONS
 LOGITS = (1.5, 0.9, 0.3, -0.3, -0.9, -1.5)
 OTHER = (0.3, 0.9, 1.5, -0.3, -1.5, -0.9)
@@ -184,14 +189,17 @@ def test_the_unpaired_power_is_found() -> None:
 
 
 @pytest.mark.slow
-def test_the_labels_planned_flag_planted_deviants_at_the_power_promised() -> None:
+@pytest.mark.parametrize(("rates", "share"), [((0.1,), 0.08), ((0.12, 0.18, 0.24), 0.04)])
+def test_the_labels_planned_flag_planted_deviants_at_the_power_promised(rates: tuple[float, ...], share: float) -> None:
     """Raters who toss a coin, counted and flagged as `deviants` does, in worlds that the plan knows nothing of."""
-    assumed = Assumptions(arbitrariness=0.1, consensus=consensus(), raters=100, rater_sd=0.0)
-    plan = plan_study(assumed, Goals(None, None, deviant=0.5, deviant_share=0.08), draws=40)
+    mean, sd = float(np.mean(rates)), float(np.std(rates))
+    assumed = Assumptions(arbitrariness=mean, consensus=consensus(), raters=100, rater_sd=sd)
+    plan = plan_study(assumed, Goals(None, None, deviant=0.5, deviant_share=share), draws=20)
     needed = int(row(plan, DEVIANT)["needed"])
 
     def power(labels: int, studies: int) -> tuple[float, float]:
-        who = Raters(100, labels, (Voter("people", LOGITS, 0.1),), deviant=0.08)
+        communities = [Voter(f"people {k}", LOGITS, rate) for k, rate in enumerate(rates)]
+        who = Raters(100, labels, communities, deviant=share)
         world = World(WORLD.principles, WORLD.active, WORLD.together, raters=who)
         found = []
         for seed in range(studies):
@@ -199,9 +207,9 @@ def test_the_labels_planned_flag_planted_deviants_at_the_power_promised() -> Non
             flagged = shrink(*RaterLabels.of(drawn.table).counts(ARBITRARINESS)).flagged == 1
             found.append((flagged[drawn.deviant].sum(), drawn.deviant.sum()))
         hits, deviant = np.array(found, np.float64).T
-        share = hits.sum() / deviant.sum()
+        seen = hits.sum() / deviant.sum()
         # Raters of one study stand or fall with one fitted population: the study is what varies.
-        return share, float(np.std(hits - share * deviant) / deviant.mean() / np.sqrt(studies))
+        return seen, float(np.std(hits - seen * deviant) / deviant.mean() / np.sqrt(studies))
 
     found, error = power(needed, 70)
     assert found == pytest.approx(0.8, abs=3 * error)
@@ -239,8 +247,71 @@ def test_a_pilot_too_small_says_so() -> None:
     plan = plan_study(audited(WORLD, 60, 1), Goals(None, None, discrepancy=0.2), draws=5)
     assert np.isnan(row(plan, SEEN)["needed"])
     assert "too small to tell" in row(plan, SEEN)["note"]
-    alone = plan_study(Assumptions(), Goals(None, None, discrepancy=0.2))
-    assert "needs a pilot" in row(alone, SEEN)["note"]
+
+
+@pytest.mark.slow
+def test_without_a_pilot_a_simulated_world_stands_in_and_is_named() -> None:
+    assumed = Assumptions(principles=5, consensus=0.45, conflict=0.25, spread=1.5)
+    world = simulated_pilot(assumed, 0)
+    found = dict(world.states.select("state", "estimate").iter_rows())
+    assert found["conflict"] == pytest.approx(0.25, abs=0.03)
+    assert found["consensus"] == pytest.approx(0.45, abs=0.03)
+    plan = plan_study(assumed, Goals(None, None, discrepancy=0.3, discrepancy_within=0.1), draws=5)
+    for question in (SEEN, KNOWN):
+        told = row(plan, question)
+        assert "simulated: 5 principles, 25 % in conflict" in told["note"]
+        assert told["who"] == "simulated"
+        assert told["needed"] > 100
+        assert np.isnan(told["power_now"])
+        assert np.isnan(told["half_width_now"])
+    assert "may promise too much" in row(plan, SEEN)["note"]
+    for wrong in ({"consensus": 0.7, "conflict": 0.3}, {"principles": 2, "consensus": 0.1, "conflict": 0.4}):
+        with pytest.raises(DataError, match=r"conflict|clash"):
+            plan_study(Assumptions(**wrong), Goals(None, None, discrepancy=0.2))
+
+
+@pytest.mark.parametrize("voting", [(0.4, 0.16, 21), (0.5, 0.16, 21), (0.3, 0.01, 10), (0.3, 0.4, 5)])
+def test_the_simulated_world_has_the_states_that_are_assumed(voting: tuple[float, float, int]) -> None:
+    consensus, conflict, principles = voting
+    world = simulated_pilot(Assumptions(consensus=consensus, conflict=conflict, principles=principles), 1)
+    found = dict(world.states.select("state", "estimate").iter_rows())
+    assert found["consensus"] == pytest.approx(consensus, abs=0.03)
+    assert found["conflict"] == pytest.approx(conflict, abs=0.03)
+
+
+def test_a_plan_is_of_the_annotators_that_are_named() -> None:
+    several = replace(WORLD, annotators=(*VOTERS, Voter("twin", LOGITS, 0.2), Voter("third", LOGITS, 0.3)))
+    made = audited(several, 600, 0)
+    assert plan_study(made).frame.filter(pl.col("question") == PAIRED)["who"].to_list() == ["model", "twin", "third"]
+    goals = Goals(discrepancy_within=0.1)
+    plan = plan_study(made, goals, draws=3, annotators=["twin"])
+    for question in (PAIRED, KNOWN):
+        assert plan.frame.filter(pl.col("question") == question)["who"].to_list() == ["twin"]
+    for name, error, match in (
+        ("nobody", IdError, "nobody"), ("people", DataError, "the reference itself"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=match):
+            plan_study(made, annotators=[name])
+    with pytest.raises(DataError, match="no pilot"):
+        plan_study(Assumptions(), annotators=["model"])
+
+
+def test_simulated_raters_tell_how_far_they_are() -> None:
+    told: list[tuple[str, float]] = []
+    assumed = Assumptions(raters=30, rater_sd=0.0)
+    goals = Goals(None, None, deviant=0.6)
+    plan_study(assumed, goals, draws=2, report=lambda stage, done: told.append((stage, done)))
+    raters = [(stage, done) for stage, done in told if "labels each" in stage]
+    assert len({stage for stage, _ in raters}) > 3
+    assert {done for _, done in raters} >= {0.0, 0.5}
+
+
+def test_rows_that_are_not_told_in_words_are_counted() -> None:
+    voters = [Voter(f"v{k}", LOGITS, 0.1 + 0.01 * k) for k in range(16)]
+    plan = plan_study(audited(replace(WORLD, annotators=voters), 400, 0))
+    console = Console(width=80, record=True, file=io.StringIO())
+    show_plan(plan, console)
+    assert f"and {plan.frame.height - 12} more, in the table" in console.export_text()
 
 
 def test_without_conflicts_or_a_second_annotator_there_is_no_discrepancy() -> None:
@@ -310,3 +381,8 @@ def test_wrong_use_ends_with_a_message() -> None:
     assert failed.exit_code == 1
     assert "power = 1" in json.loads(failed.stdout)["error"]["message"]
     assert run("nowhere").exit_code == 2
+    for wrong in (["plan", "--correction", "holm"], ["enough", ".", "--order", "alphabetic"],
+                  ["judge", ".", "--oracle", "scripted:longer", "--order", "alphabetic"]):  # fmt: skip
+        failed = CliRunner().invoke(app, wrong)
+        assert failed.exit_code == 2
+        assert wrong[-1] in failed.output

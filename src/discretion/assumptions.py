@@ -40,6 +40,11 @@ class Assumptions:
         Standard deviation of the raters' true rates.
     comparisons, labels : int
         The present size, 0 where there is no study yet: comparisons, and labels of each rater.
+    conflict : float
+        Share of the comparisons in conflict; with `consensus` it makes the world that stands in for a pilot where
+        discrepancies are planned without one.
+    spread : float
+        Standard deviation of the priorities there, in logits.
     """
 
     arbitrariness: float = 0.1
@@ -53,12 +58,16 @@ class Assumptions:
     rater_sd: float = 0.03
     comparisons: int = 0
     labels: int = 0
+    conflict: float = 0.16
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("arbitrariness", "rater_rate"):
             _between(name, getattr(self, name), 0, 1, "a rate above 0 and below 1; without any case nothing is found")
         for name in ("consensus", "rater_consensus"):
             _between(name, getattr(self, name), 0, 1 + 1e-12, "a share above 0, at most 1")
+        _between("conflict", self.conflict, 0, 1, "a share above 0 and below 1")
+        _between("spread", self.spread, 0, 10 + 1e-12, "a standard deviation in logits above 0, at most 10")
         _between("correlation", self.correlation, -1, 1, "a correlation between -1 and 1")
         if not 1 <= self.design_effect < 1e4:
             raise DataError(f"design_effect = {self.design_effect:g}.", expected="1 or more")

@@ -19,8 +19,12 @@ def plan(
     ] = None,
     within: Annotated[float, typer.Option(help="Know an arbitrariness to within this, 95 %.")] = 0.05,
     difference: Annotated[float, typer.Option(help="See this difference in arbitrariness.")] = 0.05,
-    discrepancy: Annotated[_Number, typer.Option(help="See this discrepancy as more than noise. Needs AUDIT.")] = None,
-    discrepancy_within: Annotated[_Number, typer.Option(help="Know a discrepancy to within this. Needs AUDIT.")] = None,
+    discrepancy: Annotated[_Number, typer.Option(help="See this discrepancy as more than noise; roughly.")] = None,
+    discrepancy_within: Annotated[_Number, typer.Option(help="Know a discrepancy to within this.")] = None,
+    annotator: Annotated[
+        list[str] | None,
+        typer.Option(help="Of AUDIT: compare its reference with this one alone. Repeatable. Default: with each."),
+    ] = None,
     deviant: Annotated[_Number, typer.Option(help="Flag a rater who goes against consensus at this rate.")] = None,
     deviant_share: Annotated[float, typer.Option(help="How many of the raters are so.")] = 0.05,
     power: Annotated[float, typer.Option(help="How probably it is to be seen.")] = 0.8,
@@ -42,7 +46,13 @@ def plan(
     raters: Annotated[int | None, typer.Option(help="Default: the pilot's, or 200.")] = None,
     rater_rate: Annotated[_Number, typer.Option(help="Of the population of raters. Default: as above.")] = None,
     rater_sd: Annotated[_Number, typer.Option(help="Of the raters' true rates. Default: the pilot's, or 0.03.")] = None,
-    draws: Annotated[int, typer.Option(help="Simulations of each size that is tried.", min=1)] = 40,
+    conflict: Annotated[
+        _Number, typer.Option(help="Without AUDIT, for discrepancies: share in conflict. Default: 0.16.")
+    ] = None,
+    spread: Annotated[
+        _Number, typer.Option(help="Without AUDIT, for discrepancies: the priorities' sd in logits. Default: 1.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Simulations of each size that is tried.", min=1)] = 20,
     seed: Seed = 0,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
@@ -56,8 +66,9 @@ def plan(
     assumed = {
         "arbitrariness": arbitrariness, "consensus": consensus, "design_effect": design_effect,
         "correlation": correlation, "principles": principles, "raters": raters, "rater_rate": rater_rate,
-        "rater_sd": rater_sd,
+        "rater_sd": rater_sd, "conflict": conflict, "spread": spread,
     }  # fmt: skip
+    _one_of(correction, ("none", "bonferroni", "bh"), "--correction")
     given = {name: value for name, value in assumed.items() if value is not None}
     with outcome(as_json):
         from discretion.assumptions import Assumptions, Goals
@@ -70,7 +81,7 @@ def plan(
         )  # fmt: skip
         with progress_bar(quiet or as_json) as progress:
             source = Assumptions() if saved is None else load(saved)
-            found = plan_study(source, goals, draws=draws, seed=seed, report=progress, **given)
+            found = plan_study(source, goals, draws=draws, seed=seed, annotators=annotator, report=progress, **given)
         if as_json:
             from dataclasses import asdict
 
@@ -105,6 +116,7 @@ def enough(
     Example: `discretion enough audits/assistant`
     """
     existing(saved, "AUDIT")
+    _one_of(order, ("random", "relevant", "informative"), "--order")
     with outcome(as_json):
         from discretion.enough import enough as replayed
         from discretion.saved import load
@@ -128,3 +140,9 @@ def enough(
             from discretion.terminal_enough import show_enough
 
             show_enough(found, audit.name, Console(highlight=False))
+
+
+def _one_of(given: str, choices: tuple[str, ...], option: str) -> None:
+    """Refuse a choice that is none, as any other bad option."""
+    if given not in choices:
+        raise typer.BadParameter(f"{given!r} is none of {', '.join(choices)}.", param_hint=option)

@@ -30,7 +30,13 @@ def show_plan(plan: Plan, console: Console) -> None:
     console.print(Text(_assumed(plan), style="dim"))
     for row in plan.frame.head(_SHOWN).iter_rows(named=True):
         console.print(Text(f"\n{sentence(row, plan)}"))
-    console.print(section("What is needed", _needed(plan), "Judgements in one order; ± of the 95 % interval."))
+    if plan.frame.height > _SHOWN:
+        more = f"… and {plan.frame.height - _SHOWN} more, in the table; --json has them all, --annotator asks for one."
+        console.print(Text(f"\n{more}", style="dim"))
+    note = "Judgements in one order; ± of the 95 % interval."
+    if QUESTIONS[3] in plan.frame["question"]:
+        note += " Sizes to see a discrepancy are rough: their power may be less than is promised."
+    console.print(section("What is needed", _needed(plan), note))
     sizes = _sizes(plan)
     if sizes is not None:
         note = "Power to see it, % | ± of the 95 % interval, in points."
@@ -101,7 +107,7 @@ def _sizes(plan: Plan) -> Any:
     if not plan.sizes.height:
         return None
     table = table_of(("", "l"), ("", "l"), *(("", "r") for _ in range(6)))
-    shown = plan.sizes.unique(["question", "who"], keep="first", maintain_order=True).head(_SHOWN)
+    shown = plan.sizes.unique(["question", "who"], keep="first", maintain_order=True)
     for question, who in shown.select("question", "who").iter_rows():
         rows = plan.sizes.filter((pl.col("question") == question) & (pl.col("who") == who)).sort("size")
         # Simulations try many sizes: six of them tell the course.
