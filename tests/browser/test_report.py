@@ -23,7 +23,7 @@ from .conftest import Watched
 pytestmark = pytest.mark.slow
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 DRAWN = "html[data-drawn=yes]"
-FIGURES = 10  # of the example: seven of every audit, raters, segments, granularity
+FIGURES = 11  # of the example: seven of every audit, raters, communities, segments, granularity
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_hh_report_opens_offline(shared: Path, tmp_path: Path, watch: Callab
     path = write(result.audit, tmp_path / "hh.html", cases=0)
     watched = show(watch(offline=True), path)
     page = watched.page
-    assert page.locator(".plot svg").count() == FIGURES - 2  # it has neither raters nor topics
+    assert page.locator(".plot svg").count() == FIGURES - 2  # it has no raters, only lengths
     assert page.locator("h1").inner_text() == result.audit.name
     cells = page.locator('[data-figure=supremacy] .mark-rect path[aria-label*="followed"]')
     frame = result.audit.supremacy

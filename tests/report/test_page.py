@@ -171,7 +171,7 @@ def test_what_the_script_draws_is_what_was_audited(example: Audit) -> None:
     payload = payload_of(page(example))
     assert set(payload["figures"]) == {
         "states", "responses", "arbitrariness", "supremacy", "priority", "intervals", "discrepancy", "raters",
-        "segments", "granularity",
+        "communities", "segments", "granularity",
     }  # fmt: skip
     drawn = payload["data"]["supremacy"]["safety_team"]["columns"]
     frame = example.supremacy.filter((example.supremacy["annotator"] == "safety_team") & (example.supremacy["n"] > 0))
@@ -190,22 +190,24 @@ def test_who_decides_leads_to_the_cases_that_are_counted(example: Audit) -> None
     asked = zip(raters["annotator"], _all(raters, "state"), _all(raters, "side"), raters["count"], strict=True)
     for name, state, side, count in asked:
         assert cases.count(Query(annotator=name, state=state, side=side)) == count
-    assert list(data["segments"]) == ["topic"]
-    topics = data["segments"]["topic"]["columns"]
-    for address, estimate, n in zip(topics["cases"], topics["estimate"], topics["n"], strict=True):
-        assert cases.count(Query.parse(parse_qsl(address))) == pytest.approx(estimate * n, abs=0.01)
+    assert list(data["segments"]) == ["topic", "length", "length difference"]
+    for name, asks in (("topic", True), ("length", False)):
+        frame = data["segments"][name]["columns"]
+        addresses = _all(frame, "cases", "estimate")
+        assert all(bool(address) == asks for address in addresses)  # a range is no value that a query could ask for
+        for address, estimate, n in zip(addresses, frame["estimate"], frame["n"], strict=True):
+            assert not address or cases.count(Query.parse(parse_qsl(address))) == pytest.approx(estimate * n, abs=0.01)
     lines = data["granularity"][""]["columns"]
     assert max(lines["principles"]) == 10
     assert set(lines["figure"]) == {"consensus", "conflict", "indifference", "arbitrariness"}
 
 
-def _all(columns: dict, name: str) -> list:
+def _all(columns: dict, name: str, like: str = "annotator") -> list:
     """A column whose values are all the same stands as one value."""
     value = columns[name]
-    return value if isinstance(value, list) else [value] * len(columns["annotator"])
+    return value if isinstance(value, list) else [value] * len(columns[like])
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_communities_and_change_stand_in_the_page() -> None:
     rng = np.random.default_rng(0)

@@ -287,7 +287,7 @@ def _figures_of_people(audit: Audit, people: _People) -> list[Figure]:
             )
         )  # fmt: skip
     if people.segments:
-        names = list(people.segments)
+        names, filters = list(people.segments), Cases(audit).filters
         most = max(s.frame["segment"].n_unique() for s in people.segments.values())
         found.append(
             Figure(
@@ -295,7 +295,7 @@ def _figures_of_people(audit: Audit, people: _People) -> list[Figure]:
                 "The agreement of the principles, and how often the reference goes against it, by what is known of the "
                 "cases. Filled: unlike all other cases, beyond chance.",
                 people_charts.segments("segments", on_page, most=most).to_dict(), "segments",
-                [segments_table(s) for s in people.segments.values()], choose=names, by="By",
+                [segments_table(s, filters) for s in people.segments.values()], choose=names, by="By",
             )
         )  # fmt: skip
     if len(audit.table.constitution) > 2:
@@ -324,7 +324,8 @@ def _rows_of_people(audit: Audit, people: _People) -> dict[str, Any]:
     if people.parted.by:
         found["communities"] = {name: columns_of(apart_rows(c)) for name, c in people.parted.by.items()}
     if people.segments:
-        found["segments"] = {name: columns_of(segments_rows(s)) for name, s in people.segments.items()}
+        filters = Cases(audit).filters
+        found["segments"] = {name: columns_of(segments_rows(s, filters)) for name, s in people.segments.items()}
     if len(audit.table.constitution) > 2:
         found["granularity"] = {"": columns_of(granularity_rows(audit, people.diagnosis.granularity))}
     return found

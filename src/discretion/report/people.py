@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import polars as pl
 
 from discretion.audit import Audit
-from discretion.cases.index import Cases
 from discretion.cases.query import Query
 from discretion.communities import ALL, alpha_of, known_of
 from discretion.deviants import Deviants, deviants
@@ -16,14 +17,14 @@ from discretion.metrics.reliability import value_counts
 from discretion.overruled import Overruled
 from discretion.rater_labels import ARBITRARINESS, MEASURES, SIDES, RaterLabels
 from discretion.report.tables import Cell, Table
-from discretion.segments import OTHERS, Segments, segments
+from discretion.segments import Segments, choices, segments
 from discretion.terminal import interval, percent, plain, probability
 from discretion.vote import MISSING
 
 MOST_ATTRIBUTES = 4
 _MOST_SEGMENTS = 16
+_BY_SIDE = ("length_first", "length_second")  # what either response is, which both together say better
 _LEAST = 20
-_REPLICATES = 200
 _FLAGGED = 30
 _MOST_GROUPS = 12
 
@@ -34,16 +35,15 @@ def raters_of(audit: Audit) -> Deviants | None:
 
 
 def segments_of(audit: Audit) -> dict[str, Segments]:
-    """Return the segments by each attribute that has a few values, all of them large enough; four at the most."""
+    """Return the segments by each attribute that makes a few of them, of which two are large; four at the most."""
     found: dict[str, Segments] = {}
-    for name, values in Cases(audit).filters.items():
-        if name == audit.settings.cluster or not 2 <= len(values) <= _MOST_SEGMENTS:
+    for name, cut in choices(audit, _LEAST).items():
+        sizes = np.bincount(cut.codes, minlength=len(cut.names))
+        few = 2 <= len(cut.names) <= _MOST_SEGMENTS and (sizes >= _LEAST).sum() >= 2
+        if not few or name in (audit.settings.cluster, *_BY_SIDE):
             continue
-        sizes = audit.table.attributes[name].value_counts()["count"].to_list()
-        if sum(size >= _LEAST for size in sizes) < 2:
-            continue
-        replicates = min(audit.settings.replicates, _REPLICATES)
-        found[name] = segments(audit, [name], least=_LEAST, replicates=replicates, seed=audit.settings.seed)
+        # Resampling is for rankings alone, which the report gives of the whole.
+        found[name] = segments(audit, [name], least=_LEAST, replicates=0, seed=audit.settings.seed)
         if len(found) == MOST_ATTRIBUTES:
             break
     return found
@@ -123,10 +123,11 @@ def flagged_table(found: Deviants) -> Table:
     return table
 
 
-def segments_rows(found: Segments) -> pl.DataFrame:
+def segments_rows(found: Segments, filters: Collection[str]) -> pl.DataFrame:
     """Return figures by segment: segment, figure, estimate, low, high, n, rest, flag, cases (an address).
 
-    The figures are the agreement states and the reference's arbitrariness.
+    The figures are the agreement states and the reference's arbitrariness; `filters` names the attributes that cases
+    can be asked for by.
     """
     of_reference = (pl.col("figure") == ARBITRARINESS) & (pl.col("annotator") == found.reference)
     frame = found.frame.filter(pl.col("figure").is_in(list(STATES)) | of_reference)
@@ -134,26 +135,27 @@ def segments_rows(found: Segments) -> pl.DataFrame:
         "segment", "comparisons", "figure", "estimate", "low", "high", "n", "rest",
         flag=pl.when(pl.col("flag") == "").then(pl.lit("")).otherwise(pl.lit("unlike the rest")),
         cases=pl.struct("segment", "figure").map_elements(
-            lambda row: _address(found, row["segment"], row["figure"]), return_dtype=pl.String
+            lambda row: _address(found, row["segment"], row["figure"], filters), return_dtype=pl.String
         ),
     )  # fmt: skip
 
 
-def _query(found: Segments, segment: str, figure: str) -> Query | None:
-    if len(found.by) != 1 or segment in (OTHERS, "(none)"):
+def _query(found: Segments, segment: str, figure: str, filters: Collection[str]) -> Query | None:
+    values = found.values[found.names.index(segment)]
+    if values is None or not set(found.by) <= set(filters):  # a range or a period is no value to ask for
         return None
-    attributes = ((found.by[0], segment),)
+    attributes = tuple(zip(found.by, values, strict=True))
     if figure in STATES:
         return Query(state=figure, attributes=attributes)
     return Query(state="consensus", annotator=found.reference, side="against-consensus", attributes=attributes)
 
 
-def _address(found: Segments, segment: str, figure: str) -> str:
-    query = _query(found, segment, figure)
+def _address(found: Segments, segment: str, figure: str, filters: Collection[str]) -> str:
+    query = _query(found, segment, figure, filters)
     return "" if query is None else query.address()
 
 
-def segments_table(found: Segments) -> Table:
+def segments_table(found: Segments, filters: Collection[str]) -> Table:
     """Return the segments, a row each, and what differs from the rest."""
     who = plain(found.reference, 40)
     table = Table(
@@ -173,7 +175,7 @@ def segments_table(found: Segments) -> Table:
                 continue
             row = mine.row(0, named=True)
             star = "*" if row["flag"] else ""
-            cells.append(Cell(percent(row["estimate"]) + star, _query(found, segment, figure)))
+            cells.append(Cell(percent(row["estimate"]) + star, _query(found, segment, figure, filters)))
         table.rows.append(cells)
     return table
 
