@@ -18,6 +18,7 @@ from discretion.judges.asking import OK, Block, Score
 from discretion.judges.models import load
 from discretion.judges.policy import Policy
 from discretion.judges.reward import RewardModel
+from discretion.judges.reward_head import ARCHITECTURE, body_of, one_output, reward_class
 from discretion.judges.spec import Options, Spec
 from discretion.judging import Task, judge_study
 from discretion.study import load_questions, load_study
@@ -60,6 +61,38 @@ def test_a_reward_is_that_of_the_response_alone(family: str, pad: str | None, tm
             alone = model.model(torch.tensor([ids])).logits[0, 0].item()
         assert together[block.case, 0].values["reward"] == pytest.approx(alone, rel=1e-3, abs=1e-4)
     assert len({round(s.values["reward"], 6) for s in together.values()}) >= 5
+
+
+def test_a_reward_model_of_ours_is_loaded_again_and_reads_the_last_token(tmp_path: Path) -> None:
+    """Of a type that transformers has no classifier for."""
+    base = load(save(tmp_path / "base", "mamba"), device="cpu")
+    made = reward_class(base.model.config, "base")._from_config(one_output(base.model.config))
+    name, body = body_of(base.model)
+    getattr(made, name).load_state_dict(body.state_dict())
+    made.save_pretrained(tmp_path / "reward")
+    base.tokenizer.save_pretrained(tmp_path / "reward")
+    assert json.loads((tmp_path / "reward" / "config.json").read_text())["architectures"] == [ARCHITECTURE]
+    assert not list((tmp_path / "reward").glob("*.py"))
+    model = load(tmp_path / "reward", kind="score", device="cpu")
+    torch.testing.assert_close(model.model.score.weight, made.score.weight, rtol=0, atol=0)
+    scorer = RewardModel(model, batch=5)
+    for score in scored(scorer, given()):
+        if score.response == 0:
+            block = next(b for b in given() if b.case == score.case)
+            text = scorer._rendering.conversation(block.prompt, block.first)
+            (ids,) = scorer._rendering.tokens([text], ended=True)
+            with torch.inference_mode():
+                alone = (made.score.weight @ body(torch.tensor([ids]))[0][0, -1]).item()
+            assert score.values["reward"] == pytest.approx(alone, rel=1e-3, abs=1e-4)
+    with pytest.raises((JudgeError, StudyError), match=r"loaded|outputs"):  # what was not trained to score
+        load(tmp_path / "base", kind="score", device="cpu")
+
+
+def test_what_has_no_body_makes_no_reward_model(tmp_path: Path) -> None:
+    import transformers
+
+    with pytest.raises(JudgeError, match="no reward model can be made of 'seen'"):
+        reward_class(transformers.ViTConfig(), "seen")
 
 
 def test_a_log_probability_is_the_sum_over_the_response(models: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from ..judges.tiny import save
 from .tiny_lm import QUICK, InterruptedRunError, same, stop_at, world
 
 from discretion.errors import DataError, EmptyError, StudyError  # isort: skip
+from discretion.training import online
 from discretion.training.online import train_online
 from discretion.training.reward_model import train_reward_model
+from discretion.training.runs import FIT as FIT_FILE
 
 FIT = replace(QUICK, batch=8, epochs=10.0, learning_rate=3e-3)
 PROMPTS = world(16).prompts
@@ -62,6 +65,28 @@ def test_an_interrupted_run_ends_in_the_same_weights(models: tuple[Path, Path], 
         assert run(f"{method}-stopped", method).resumed
         assert same(tmp_path / method, tmp_path / f"{method}-stopped")
     assert not same(tmp_path / "rloo", tmp_path / "grpo")
+    said = {name: json.loads((tmp_path / name / FIT_FILE).read_text())["settings"]["form"] for name in ("rloo", "grpo")}
+    assert said["rloo"] == {"normalize_advantages": False, "dropout": False}
+    assert said["grpo"]["loss_type"] == "grpo"  # what is cited, and not what the trainer would take by itself
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_the_trainer_is_set_to_what_is_cited(method: str, models: tuple[Path, Path], tmp_path: Path, monkeypatch):
+    given: dict[str, object] = {}
+
+    def noted(arguments):
+        given.update(vars(arguments))
+        raise InterruptedRunError
+
+    monkeypatch.setattr(online, "one_device", noted)
+    with pytest.raises(InterruptedRunError):
+        train_online(*models, PROMPTS, tmp_path / "run", FIT, method=method, new_tokens=4)
+    assert given["disable_dropout"]
+    assert (given["num_iterations"], given["temperature"], given["top_p"], given["top_k"]) == (1, 1.0, 1.0, 0)
+    if method == "rloo":
+        assert not given["normalize_advantages"]
+    else:
+        assert (given["loss_type"], given["scale_rewards"]) == ("grpo", "group")
 
 
 def test_what_cannot_be_is_refused(models: tuple[Path, Path], tmp_path: Path):

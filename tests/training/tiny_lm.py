@@ -13,14 +13,31 @@ from discretion.training.preferences import Preferences
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+import transformers  # noqa: E402
+
 from discretion.judges.asking import Block, Score  # noqa: E402
 from discretion.judges.models import load  # noqa: E402
 from discretion.judges.policy import Policy  # noqa: E402
 from discretion.judges.reward import RewardModel  # noqa: E402
 from discretion.training.fitting import Fit  # noqa: E402
 
+from ..judges.tiny import tokenizer  # noqa: E402
+
+SMALL = {
+    "bos_token_id": 0, "eos_token_id": 1, "vocab_size": 480, "initializer_range": 0.3, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32, "intermediate_size": 48,
+}  # fmt: skip
 KIND, USEFUL = "kind", "useful"  # what a response says if it follows a principle
 QUICK = Fit(learning_rate=3e-3, batch=16, warmup=0.0, device="cpu")
+
+
+def save_type(folder: Path, kind: str, **more) -> Path:
+    """Build a language model of any type that takes `SMALL`, named as in transformers ("Qwen2"), and save it."""
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SMALL, **more)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
 
 
 def world(n: int, *, first_follows: float = 1.0, conflicts: bool = False, seed: int = 0) -> Preferences:

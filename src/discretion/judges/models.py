@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from discretion.errors import ExtraError, JudgeError, ReadError, StudyError, shown
+from discretion.judges.reward_head import ARCHITECTURE, last_token_class
 
 try:
     import torch
@@ -124,7 +125,7 @@ def load(
     """
     if kind not in KINDS or dtype not in DTYPES:
         raise StudyError(f"kind {shown(kind)}, dtype {shown(dtype)}. Expected one of {KINDS} and one of {DTYPES}.")
-    device = _device(device)
+    device = device_of(device)
     folder, name, commit = _folder(name_or_path, revision, remote_code)
     _check(folder, name)
     settings = {"trust_remote_code": remote_code, "local_files_only": True}
@@ -133,11 +134,12 @@ def load(
             config = transformers.AutoConfig.from_pretrained(folder, **settings)
             if kind == "score":
                 _one_output(config, name)
-            auto: Any = transformers.AutoModelForCausalLM
+            made: Any = transformers.AutoModelForCausalLM
             if kind == "score":
-                auto = transformers.AutoModelForSequenceClassification
+                ours = ARCHITECTURE in (config.architectures or ())
+                made = last_token_class(config) if ours else transformers.AutoModelForSequenceClassification
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **settings)
-            model, about = auto.from_pretrained(
+            model, about = made.from_pretrained(
                 folder, config=config, dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 use_safetensors=True, output_loading_info=True, **settings,
             )  # fmt: skip
@@ -151,9 +153,34 @@ def load(
         raise JudgeError(
             f"the model {shown(name)} lacks {len(missing)} weights, {shown(missing[0])} first. Expected {wanted}."
         )
+    _route_silently(model.config)
     model = model.to(device).eval().requires_grad_(False)
     number = str(model.dtype).removeprefix("torch.")
     return LoadedModel(name, commit or fingerprint(folder), number, device, model, tokenizer, remote_code)
+
+
+def outline(name_or_path: str | Path) -> LoadedModel:
+    """Return a language model's configuration and tokenizer around a model without weights, on torch's meta device.
+
+    Enough to say what can be done with the model, at no cost.
+
+    Raises
+    ------
+    JudgeError
+        As `load`, or a model of this kind cannot be built.
+    """
+    folder, name, commit = _folder(name_or_path, None, False)
+    _check(folder, name)
+    settings = {"trust_remote_code": False, "local_files_only": True}
+    with _quiet():
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, **settings)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **settings)
+            with torch.device("meta"):
+                model = transformers.AutoModelForCausalLM.from_config(config)
+        except _CANNOT_LOAD as error:
+            raise JudgeError(_why(name, error, False)) from error
+    return LoadedModel(name, commit, str(model.dtype).removeprefix("torch."), "meta", model, tokenizer)
 
 
 def fingerprint(folder: Path) -> str:
@@ -214,16 +241,37 @@ def _header(path: Path, file: Any, size: int) -> tuple[int, Mapping[str, Any]]:
     return 8 + length, header
 
 
-def _device(given: str | None) -> str:
-    if given is None:
+def device_of(given: str | None) -> str:
+    """Return where a model is to run: what was given, or "cuda" where there is one, else "cpu".
+
+    Raises
+    ------
+    StudyError
+        Torch knows no such device.
+    JudgeError
+        It is not here.
+    """
+    if not given:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(given).type
+        device = torch.device(given)
     except RuntimeError as error:
         raise StudyError(f"there is no device {shown(given)}. Expected cpu, cuda or cuda:0.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise JudgeError(f"the device is {given}, and torch sees none. Use cpu, or install torch for CUDA.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise JudgeError(f"the device is {given}, and torch sees {torch.cuda.device_count()}, counted from cuda:0.")
     return given
+
+
+def _route_silently(config: Any) -> None:
+    """Turn off that a mixture of experts returns how it routes, which breaks off when it generates with a cache.
+
+    Trainers ask for it by themselves, call by call.
+    """
+    text = config.get_text_config()
+    if getattr(text, "output_router_logits", False):
+        text.output_router_logits = False
 
 
 def _folder(given: str | Path, revision: str | None, remote_code: bool) -> tuple[Path, str, str]:

@@ -21,7 +21,7 @@ from discretion.judges.rendering import Rendering
 from discretion.judges.reward import RewardModel
 from discretion.training.fitting import Fit, Fitted, Report
 from discretion.training.runs import Prepared, run
-from discretion.training.start import arguments, load_base, low_rank
+from discretion.training.start import arguments, load_base, low_rank, one_device
 
 try:
     from datasets import Dataset
@@ -31,6 +31,11 @@ except ModuleNotFoundError as error:
 
 METHODS = ("rloo", "grpo")
 """RLOO: Ahmadian et al., arXiv 2402.14740. GRPO: Shao et al., arXiv 2402.03300."""
+
+_FORM: dict[str, dict[str, Any]] = {
+    "rloo": {"normalize_advantages": False},
+    "grpo": {"loss_type": "grpo", "scale_rewards": "group", "importance_sampling_level": "token"},
+}  # what makes TRL's trainers what `METHODS` cites: its GRPO is by default that of DAPO
 
 
 def train_online(
@@ -48,6 +53,18 @@ def train_online(
 ) -> Fitted:
     """Train a policy to responses that a reward model scores high, without going far from where it began.
 
+    Responses are sampled at temperature 1, all tokens allowed, and each is learnt from once, in the step that it was
+    sampled for: ratios of probabilities are 1, and what clips them has nothing to do. Dropout is off.
+
+    "rloo": the reward of a response, less beta times its log-ratio (log-probability under the policy less that under
+    the base, summed over its tokens), is held against the mean of the others to its prompt. The difference multiplies
+    the log-probability of the response as a whole.
+
+    "grpo": rewards of a prompt's responses are made to have mean 0 and standard deviation 1 (plus 0.0001). Each
+    multiplies the log-probabilities of its response's tokens, averaged over these, then over responses (equation 3 of
+    the paper, of TRL's losses "grpo"); beta times the estimate r - log r - 1, with r the base's probability of a token
+    over the policy's (equation 4), is added to the loss of each token.
+
     Parameters
     ----------
     base : path or str
@@ -62,7 +79,8 @@ def train_online(
     method : str
         One of `METHODS`.
     beta : float
-        What a nat of divergence from the base costs, in units of reward.
+        At least 0. "rloo": what a nat of a response's log-ratio costs, in units of reward. "grpo": what a nat of
+        divergence at a token costs, beside advantages that have no unit: the scale of rewards does not matter.
     samples : int
         Responses to each prompt, at least 2: each is held against the others.
     new_tokens : int
@@ -94,37 +112,51 @@ def train_online(
     def prepare(folder: Path) -> Prepared:
         loaded = load_base(base, fit)
         judge = RewardModel(load(reward_model, kind="score", device=loaded.device), batch=fit.batch * samples)
-        rendering = _Prompts(loaded)
-        most = min(fit.max_length, loaded.context or fit.max_length) - new_tokens
-        kept = [prompt for prompt in prompts if 0 < len(rendering.tokens(prompt)) <= most]
-        order = _order(len(kept), fit)
-        if len(order) < fit.batch * fit.accumulate:
-            raise EmptyError(
-                f"{len(kept)} of {len(prompts)} prompts have room for a response, over {fit.epochs} epochs; a step "
-                f"takes {fit.batch * fit.accumulate}.",
-                remedy="Lower batch or accumulate, or raise max_length.",
-            )
+        kept, order = fitting_prompts(loaded, prompts, fit, new_tokens)
         config, trainer = {"rloo": (RLOOConfig, _Rloo), "grpo": (GRPOConfig, _Grpo)}[method]
         shared = arguments(folder, fit) | {"per_device_train_batch_size": fit.batch * samples, "num_train_epochs": 1}
         made = trainer(
             loaded.model,
             reward_funcs=_Reward(judge),
-            args=config(
-                **shared, num_generations=samples, max_completion_length=new_tokens, beta=beta,
-                steps_per_generation=fit.accumulate, shuffle_dataset=False,
-            ),
+            args=one_device(config(
+                **shared, **_FORM[method], num_generations=samples, max_completion_length=new_tokens, beta=beta,
+                steps_per_generation=fit.accumulate, num_iterations=1, temperature=1.0, shuffle_dataset=False,
+            )),
             train_dataset=Dataset.from_dict({"prompt": [kept[k] for k in order]}),
             processing_class=loaded.tokenizer,
-            peft_config=low_rank(fit, "CAUSAL_LM"),
-            rendering=rendering,
+            peft_config=low_rank(fit, "CAUSAL_LM", loaded.model),
+            rendering=_Prompts(loaded),
         )  # fmt: skip
         return Prepared(made, len(prompts) - len(kept))
 
     about = {
         "method": method, "beta": beta, "samples": samples, "new_tokens": new_tokens,
-        "prompts": len(prompts), "data": digest(list(prompts)),
+        "prompts": len(prompts), "data": digest(list(prompts)), "form": {**_FORM[method], "dropout": False},
     }  # fmt: skip
     return run(folder, about, fit, prepare, report, base=base, reward_model=reward_model)
+
+
+def fitting_prompts(
+    loaded: LoadedModel, prompts: Sequence[str], fit: Fit, new_tokens: int
+) -> tuple[list[str], list[int]]:
+    """Return the prompts that leave room for a response, and the order in which they are taken.
+
+    Raises
+    ------
+    EmptyError
+        They do not fill a step.
+    """
+    rendering = _Prompts(loaded)
+    most = min(fit.max_length, loaded.context or fit.max_length) - new_tokens
+    kept = [prompt for prompt in prompts if 0 < len(rendering.tokens(prompt)) <= most]
+    order = _order(len(kept), fit)
+    if len(order) < fit.batch * fit.accumulate:
+        raise EmptyError(
+            f"{len(kept)} of {len(prompts)} prompts have room for a response, over {fit.epochs:g} epochs; a step "
+            f"takes {fit.batch * fit.accumulate}.",
+            remedy="Lower batch or accumulate, or raise max_length.",
+        )
+    return kept, order
 
 
 def _order(n: int, fit: Fit) -> list[int]:

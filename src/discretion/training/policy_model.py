@@ -27,7 +27,7 @@ from discretion.training.pairwise import (
 )
 from discretion.training.preferences import Preferences
 from discretion.training.runs import Prepared, run
-from discretion.training.start import arguments, load_base, low_rank
+from discretion.training.start import arguments, load_base, low_rank, one_device
 
 try:
     import torch
@@ -87,15 +87,17 @@ def train_dpo(
 
     def prepare(folder: Path) -> Prepared:
         loaded = load_base(base, fit)
-        rows, left_out = dataset(preferences, relative, _tokeniser(loaded, fit))
+        rows, left_out = dataset(preferences, relative, tokeniser(loaded, fit))
         term = None if discretion is None else Term(discretion, torch.device(loaded.device))
         trainer = _Trainer(
             loaded.model,
-            args=DPOConfig(**arguments(folder, fit), max_length=None, beta=beta, precompute_ref_log_probs=True),
+            args=one_device(
+                DPOConfig(**arguments(folder, fit), max_length=None, beta=beta, precompute_ref_log_probs=True)
+            ),
             data_collator=BesidePairs(DataCollatorForPreference(loaded.tokenizer.pad_token_id)),
             train_dataset=rows,
             processing_class=loaded.tokenizer,
-            peft_config=low_rank(fit, "CAUSAL_LM"),
+            peft_config=low_rank(fit, "CAUSAL_LM", loaded.model),
             smoothing=smoothing,
             term=term,
         )
@@ -134,7 +136,8 @@ class _Trainer(PairTrainer, DPOTrainer):  # type: ignore[misc]  # trl is untyped
         return dataset
 
 
-def _tokeniser(loaded: LoadedModel, fit: Fit) -> Tokenise:
+def tokeniser(loaded: LoadedModel, fit: Fit) -> Tokenise:
+    """Return how a policy reads a comparison: a prompt, and the two responses that follow it."""
     rendering = Rendering(loaded.tokenizer)
     most = min(fit.max_length, loaded.context or fit.max_length)
     tokens = loaded.tokenizer

@@ -1,11 +1,10 @@
-"""Train a reward model on preferences: a classifier with one output, whose differences are margins.
+"""Train a reward model on preferences: a language model's body with one output, whose differences are margins.
 
 TRL's trainer, with its texts put together as `discretion.judges.reward` reads them.
 """
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike
 from discretion.errors import ExtraError
 from discretion.judges.models import LoadedModel
 from discretion.judges.rendering import Rendering
+from discretion.judges.reward_head import body_of, one_output, reward_class
 from discretion.training.fitting import Discretion, Fit, Fitted, Report
 from discretion.training.pairwise import (
     BesidePairs,
@@ -27,11 +27,10 @@ from discretion.training.pairwise import (
 )
 from discretion.training.preferences import Preferences
 from discretion.training.runs import Prepared, run
-from discretion.training.start import arguments, load_base, low_rank
+from discretion.training.start import arguments, load_base, low_rank, one_device
 
 try:
     import torch
-    from transformers import AutoModelForSequenceClassification
     from trl import RewardConfig, RewardTrainer
     from trl.trainer.reward_trainer import DataCollatorForPreference
 except ModuleNotFoundError as error:
@@ -88,15 +87,16 @@ def train_reward_model(
 
     def prepare(folder: Path) -> Prepared:
         loaded = load_base(base, fit)
-        rows, left_out = dataset(preferences, relative, _tokeniser(loaded, fit))
+        rows, left_out = dataset(preferences, relative, tokeniser(loaded, fit))
         term = None if discretion is None else Term(discretion, torch.device(loaded.device))
+        model = _with_reward(loaded, fit)
         trainer = _Trainer(
-            _with_reward(loaded, fit),
-            RewardConfig(**arguments(folder, fit), max_length=None),
+            model,
+            one_device(RewardConfig(**arguments(folder, fit), max_length=None)),
             data_collator=BesidePairs(DataCollatorForPreference(loaded.tokenizer.pad_token_id)),
             train_dataset=rows,
             processing_class=loaded.tokenizer,
-            peft_config=low_rank(fit, "SEQ_CLS"),
+            peft_config=low_rank(fit, "SEQ_CLS", model),
             smoothing=smoothing,
             term=term,
         )
@@ -112,7 +112,8 @@ class _Trainer(PairTrainer, RewardTrainer):  # type: ignore[misc]  # trl is unty
         return chosen - rejected, 0.0
 
 
-def _tokeniser(loaded: LoadedModel, fit: Fit) -> Tokenise:
+def tokeniser(loaded: LoadedModel, fit: Fit) -> Tokenise:
+    """Return how a reward model reads a comparison: two whole texts."""
     rendering = Rendering(loaded.tokenizer)
     most = min(fit.max_length, loaded.context or fit.max_length)
 
@@ -125,10 +126,9 @@ def _tokeniser(loaded: LoadedModel, fit: Fit) -> Tokenise:
 
 
 def _with_reward(loaded: LoadedModel, fit: Fit) -> Any:
-    """Return a classifier with the body of a language model and a new last layer, drawn by the seed."""
-    config = copy.deepcopy(loaded.model.config)
-    config.num_labels = 1
+    """Return a model with the body of a language model and a new last layer with one output, drawn by the seed."""
+    kind = reward_class(loaded.model.config, loaded.name)
     torch.manual_seed(fit.seed)
-    model = AutoModelForSequenceClassification.from_config(config, dtype=loaded.model.dtype)
-    getattr(model, model.base_model_prefix).load_state_dict(loaded.model.base_model.state_dict())
+    model = kind._from_config(one_output(loaded.model.config), dtype=loaded.model.dtype)
+    model.base_model.load_state_dict(body_of(loaded.model)[1].state_dict())
     return model.to(loaded.device)

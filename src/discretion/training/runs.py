@@ -125,12 +125,12 @@ def run(
             "device": device(fit),
             "result": None,
         }
-        with _own_randomness(), _quiet():
+        with _own_randomness(), quiet():
             prepared = prepare(folder)
             _write(folder / FIT, record)  # not before: what cannot be trained takes no folder
             result, resumed = _train(folder, prepared, report)
             del prepared
-            _release()
+            release()
         _write(folder / FIT, {**record, "result": result})
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return _fitted(folder, result, resumed=resumed)
@@ -203,8 +203,8 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def _release() -> None:
-    """Give the memory of a trainer back, which holds on to itself, before another model is loaded."""
+def release() -> None:
+    """Give the memory of a model or trainer back, which holds on to itself, before another model is loaded."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -223,10 +223,10 @@ def _own_randomness() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and logs off the terminal: what matters is raised or reported.
 
-    So are deprecations, which the libraries hold against each other.
+    So are deprecations, which the libraries hold against each other, and what peft says of layers that it passes over.
     """
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -235,6 +235,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             for kind in (FutureWarning, DeprecationWarning):
                 warnings.simplefilter("ignore", kind)
+            warnings.filterwarnings("ignore", module=r"peft\.")
             yield
     finally:
         transformers_logging.set_verbosity(level)

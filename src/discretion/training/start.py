@@ -9,14 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from discretion.errors import ExtraError, JudgeError, StudyError, shown
-from discretion.judges.models import LoadedModel, load
+from discretion.errors import ExtraError, StudyError, shown
+from discretion.judges.models import LoadedModel, device_of, load
 from discretion.training.fitting import Fit
 
 try:
-    import torch
     from peft import LoraConfig
     from transformers import TrainingArguments
+    from transformers.pytorch_utils import Conv1D
 except ModuleNotFoundError as error:
     raise ExtraError("train", "Training a model") from error
 
@@ -43,12 +43,18 @@ def load_base(base: str | Path, fit: Fit) -> LoadedModel:
         As `discretion.judges.models.load`.
     """
     loaded = load(base, dtype=_precision(fit), device=device(fit))
-    _settle(loaded)
+    settle(loaded)
     return loaded
 
 
-def _settle(loaded: LoadedModel) -> None:
-    """Free a model's weights and give it a token to pad with: what ends a text, where it has none of its own."""
+def settle(loaded: LoadedModel) -> None:
+    """Free a model's weights and give it a token to pad with: what ends a text, where it has none of its own.
+
+    Raises
+    ------
+    StudyError
+        There is neither.
+    """
     tokenizer = loaded.tokenizer
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -61,19 +67,22 @@ def _settle(loaded: LoadedModel) -> None:
     loaded.model.requires_grad_(True)
 
 
-def low_rank(fit: Fit, task: str) -> Any:
+def low_rank(fit: Fit, task: str, model: Any) -> Any:
     """Return what peft needs for low-rank changes to every linear layer but the last; None where all weights change.
 
     Parameters
     ----------
     task : str
         "CAUSAL_LM", or "SEQ_CLS", whose new last layer is trained whole.
+    model
+        That they are for: GPT-2's kind of layers lie transposed, and peft warns where it is not told.
     """
     if not fit.lora_rank:
         return None
     return LoraConfig(
-        r=fit.lora_rank, lora_alpha=2 * fit.lora_rank, lora_dropout=0.0, target_modules="all-linear", task_type=task
-    )
+        r=fit.lora_rank, lora_alpha=2 * fit.lora_rank, lora_dropout=0.0, target_modules="all-linear", task_type=task,
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.modules()),
+    )  # fmt: skip
 
 
 def arguments(folder: Path, fit: Fit) -> dict[str, Any]:
@@ -99,17 +108,37 @@ def arguments(folder: Path, fit: Fit) -> dict[str, Any]:
         "save_total_limit": 2,  # the last one may be incomplete
         "report_to": "none",
         "disable_tqdm": True,
+        "disable_dropout": True,  # else a policy's ratio to itself is not 1, and online trainers keep it
     }
 
 
+def one_device(arguments: Any) -> Any:
+    """Return a trainer's arguments for one device, however many there are: trainers would spread batches over all."""
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
+
+
 def device(fit: Fit) -> str:
-    """Return where to train, "cpu" or "cuda", or raise a `StudyError` or `JudgeError`."""
-    if fit.device not in ("", "cpu", "cuda"):
+    """Return where to train, "cpu", "cuda" or "cuda:0".
+
+    Raises
+    ------
+    StudyError
+        It is none of these: trainers know the first device only.
+    JudgeError
+        It is not here.
+    """
+    kind, _, index = fit.device.partition(":")
+    if kind not in ("", "cpu", "cuda"):
         raise StudyError(f"the device is {shown(fit.device)}. Expected cpu, cuda, or nothing for what there is.")
-    there = torch.cuda.is_available()
-    if fit.device == "cuda" and not there:
-        raise JudgeError("the device is cuda, and torch sees none. Use cpu, or install torch for CUDA.")
-    return fit.device or ("cuda" if there else "cpu")
+    found = device_of(fit.device)
+    if kind == "cuda" and index not in ("", "0"):
+        raise StudyError(
+            f"the device is {shown(fit.device)}, and trainers use the first that they see. Set "
+            f"CUDA_VISIBLE_DEVICES={index} in the environment, and name cuda."
+        )
+    return "cpu" if kind == "cpu" else found
 
 
 def _precision(fit: Fit) -> str:
