@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-LIGHT = {"test_rerank.py", "test_preferences.py"}
+LIGHT = {"test_lost.py", "test_preferences.py", "test_rerank.py"}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

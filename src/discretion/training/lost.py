@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from discretion.errors import DataError, shown
 from discretion.metrics import resampling
+from discretion.metrics.agreement import CONFLICT, states
 from discretion.metrics.arbitrariness import rate
 from discretion.metrics.counts import block_limit, weighted
 from discretion.metrics.discrepancy import distances, pair_orders
@@ -34,6 +35,9 @@ more), ranking unlike the reference's, choices like the reference's."""
 
 TURNED_LEVEL = 0.05
 """Of the false-discovery rate of supremacies that turned."""
+
+FEW_CONFLICTS = 100
+"""Comparisons in conflict below which a ranking is hardly known."""
 
 _COUNTED = (*LOST[:2], LOST[3], "supremacy")
 _SHARES = (*LOST, "supremacy", "distance")
@@ -108,6 +112,10 @@ def figures(
     noise of these too: the interval is a little too wide rather than too narrow. Of one seed it says nothing of
     training.
 
+    Where all replicates agree, they know nothing of the noise of comparisons. Of shares of comparisons Wilson's bound
+    of none out of n is taken, n less what clusters cost; of rankings on fewer than `FEW_CONFLICTS` comparisons in
+    conflict, low and high are NaN.
+
     Parameters
     ----------
     table : PreferenceTable
@@ -129,7 +137,8 @@ def figures(
     _check(stations, steps)
     rng = np.random.default_rng(seed)
     p = len(table.constitution)
-    units = resampling.units(len(table), table.cluster_codes(cluster), rng, at_most=block_limit(p))
+    codes = table.cluster_codes(cluster)
+    units = resampling.units(len(table), codes, rng, at_most=block_limit(p))
     weights = resampling.bootstrap_weights(rng, replicates, units.n)
     names = [name for members in stations.values() for name in members]
     at = {station: [names.index(name) for name in members] for station, members in stations.items()}
@@ -139,6 +148,14 @@ def figures(
     measured[LOST[3], None, None] = _agreement(labels, units, weights)
     measured |= _supremacies(view, weights)
     named = (None, *table.constitution.names)
+    worth = 1.0 if codes is None else len(table) / float((np.bincount(codes).astype(np.float64) ** 2).sum())
+    few = int((states(table.X)[0] == CONFLICT).sum()) < FEW_CONFLICTS
+
+    def summed(drawn: Drawn, bounds: tuple[float, float] | None, figure: str) -> dict[str, object]:
+        row = summarised(drawn, bounds, counted=figure in _COUNTED, worth=worth)
+        if few and figure not in _COUNTED and row["low"] == row["high"]:
+            row |= {"low": np.nan, "high": np.nan}
+        return row
 
     rows: list[dict[str, object]] = []
     losses: list[dict[str, object]] = []
@@ -148,23 +165,23 @@ def figures(
         for station, members in at.items():
             about = {"station": station, "figure": figure, "principle": which[0], "over": which[1]}
             bounds = (0, 1) if figure in _SHARES else None
-            rows.append(about | summarised(drawn.of(members), bounds, counted=figure in _COUNTED))
+            rows.append(about | summed(drawn.of(members), bounds, figure))
         for before, after in steps:
             was, now = drawn.of(at[before]), drawn.of(at[after])
             if figure in LOST:
                 about = {"before": before, "after": after, "figure": figure}
-                losses.append(about | summarised(now.minus(was), (-1, 1), counted=figure in _COUNTED))
+                losses.append(about | summed(now.minus(was), (-1, 1), figure))
             elif figure == "supremacy":
                 pairs.append(
                     {
                         "before": before, "after": after, "principle": which[0], "over": which[1],
                         "supremacy_before": float(_mean(was.values)), "supremacy_after": float(_mean(now.values)),
-                        **summarised(now.minus(was), (-1, 1), counted=True),
+                        **summed(now.minus(was), (-1, 1), figure),
                     }
                 )  # fmt: skip
     for before, after in steps:
         about = {"before": before, "after": after, "figure": "distance"}
-        losses.append(about | summarised(_between(rankings, at[before], at[after]), (0, 1)))
+        losses.append(about | summed(_between(rankings, at[before], at[after]), (0, 1), "distance"))
     order = {step: k for k, step in enumerate(steps)}
     losses.sort(key=lambda row: order[str(row["before"]), str(row["after"])])
     place = {station: k for k, station in enumerate(stations)}
@@ -243,11 +260,18 @@ def _between(rankings: Drawn, before: Sequence[int], after: Sequence[int]) -> Dr
     return Drawn(rankings.values[one, two], rankings.replicates[:, one, two], rankings.n[one, two])
 
 
-def summarised(drawn: Drawn, bounds: tuple[float, float] | None = None, *, counted: bool = False) -> dict[str, object]:
+def summarised(
+    drawn: Drawn, bounds: tuple[float, float] | None = None, *, counted: bool = False, worth: float = 1.0
+) -> dict[str, object]:
     """Return the mean of a figure over seeds, held to `bounds`, as the columns that all frames end in.
 
     See `figures` for the interval. Of a share of comparisons (`counted`), or a difference of two, that is the same in
     all of them, resampling shows no variance: there it reaches as far as Wilson's interval of 0 out of n does.
+
+    Parameters
+    ----------
+    worth : float
+        What one of n comparisons counts where clusters are resampled: n / sum of squared cluster sizes.
     """
     values, seeds = drawn.values, len(drawn.values)
     estimate = _mean(values)
@@ -256,24 +280,28 @@ def summarised(drawn: Drawn, bounds: tuple[float, float] | None = None, *, count
     low = high = np.full(1, np.nan)
     if len(over):
         low, high = resampling.envelope_interval(over[:, None], np.array([estimate]))
+    normal = scipy.special.ndtri(0.5 + resampling.LEVEL / 2)
+    spread = float(sd[0])
+    if counted and spread == 0:
+        _, _, reach = resampling.share_interval(np.zeros(1), np.array([_mean(drawn.n) * worth]))
+        low, high = estimate - reach, estimate + reach
+        spread = float(reach[0] / normal)
     defined = values[~np.isnan(values)]
     training, between, freedom = 0.0, np.nan, np.inf
     if len(defined) > 1:
         between = float(np.std(defined, ddof=1)) if np.isfinite(defined).all() else np.nan
         training = between**2 / len(defined)
         if training > 0:
-            freedom = (sd[0] ** 2 + training) ** 2 / training**2 * (len(defined) - 1)
-    normal = scipy.special.ndtri(0.5 + resampling.LEVEL / 2)
+            freedom = (spread**2 + training) ** 2 / training**2 * (len(defined) - 1)
     quantile = normal if np.isinf(freedom) else scipy.special.stdtrit(freedom, 0.5 + resampling.LEVEL / 2)
-    if counted and sd[0] == 0:
-        _, _, reach = resampling.share_interval(np.zeros(1), np.array([_mean(drawn.n)]))
-        low, high = estimate - reach, estimate + reach
     with np.errstate(invalid="ignore"):  # an infinite priority less itself
-        below, above = (np.hypot(half / normal, np.sqrt(training)) for half in (estimate - low[0], high[0] - estimate))
+        # Resampling pushes discrepancies up, at times past the estimate: the interval holds it all the same.
+        halves = (np.maximum(half, 0) for half in (estimate - low[0], high[0] - estimate))
+        below, above = (np.hypot(half / normal, np.sqrt(training)) for half in halves)
         ends = estimate - quantile * below, estimate + quantile * above
     if bounds is not None:
         ends = np.clip(np.round(ends[0], 12), *bounds), np.clip(np.round(ends[1], 12), *bounds)
-    se = float(np.hypot(sd[0], np.sqrt(training)))
+    se = float(np.hypot(spread, np.sqrt(training)))
     return {
         "estimate": float(estimate),
         "se": se,
