@@ -40,9 +40,11 @@ def transfer(
     max_length: Annotated[int, typer.Option(help="Tokens of a prompt and a response.", min=8)] = 1024,
     lora: Annotated[int, typer.Option(help="Rank of low-rank changes; 0 trains all weights.", min=0)] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="Mixed precision.")] = False,
-    beta: Annotated[float | None, typer.Option(help="Of the method. Default: 0.1 (dpo), 0.05 (online).")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="What going far from the base costs. Default: 0.1 (dpo), 0.05 (rloo, grpo).")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Online: responses to a prompt.", min=2)] = 4,
-    new_tokens: Annotated[int, typer.Option(help="Of a response that a policy writes.", min=1)] = 64,
+    new_tokens: Annotated[int, typer.Option(help="Tokens of a response that a policy writes.", min=1)] = 64,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 100,
     judge: Annotated[
         str, typer.Option(metavar="KIND:MODEL", help="An oracle for what policies write: chat:gpt-4o, local:FOLDER.")
@@ -51,7 +53,7 @@ def transfer(
         int | None, typer.Option(help="With --judge: held-out prompts that are answered at the most.", min=1)
     ] = None,
     key_variable: Annotated[str, typer.Option(help="Environment variable with the judge's key.")] = "OPENAI_API_KEY",
-    device: Annotated[str, typer.Option(help="cpu, cuda. Default: cuda where there is one.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0. Default: cuda where there is one.")] = "",
     prior: PriorText = None,
     replicates: Replicates = 1000,
     threads: Threads = None,
@@ -75,20 +77,26 @@ def transfer(
         from dataclasses import replace
 
         from discretion.document import dumps
-        from discretion.judges.spec import Options
+        from discretion.errors import DataError, StudyError
+        from discretion.judges.spec import Options, Spec
         from discretion.study import load_study
         from discretion.training.design import Design, annotator_of
         from discretion.training.fitting import Fit
         from discretion.training.transfer import run_transfer
 
-        fit = Fit(epochs=epochs, batch=batch, accumulate=accumulate, learning_rate=rate, max_length=max_length,
-                  lora_rank=lora, bf16=bf16, save_every=save_every)  # fmt: skip
+        try:
+            fit = Fit(epochs=epochs, batch=batch, accumulate=accumulate, learning_rate=rate, max_length=max_length,
+                      lora_rank=lora, bf16=bf16, save_every=save_every)  # fmt: skip
+            design = Design(
+                "", seeds, method, labels, fit, fit if policy_rate is None else replace(fit, learning_rate=policy_rate),
+                beta, samples, new_tokens, kind, weight, smoothing, hierarchy, conflicts, share, cluster, answers, seed,
+            )  # fmt: skip
+            if judge:
+                Spec.parse(judge)
+        except (StudyError, DataError) as error:  # of the flags alone: wrong use
+            raise typer.BadParameter(str(error)) from error
         loaded = load_study(study)
-        design = Design(
-            annotator_of(loaded, annotator), seeds, method, labels, fit,
-            fit if policy_rate is None else replace(fit, learning_rate=policy_rate), beta, samples, new_tokens, kind,
-            weight, smoothing, hierarchy, conflicts, share, cluster, answers, seed,
-        )  # fmt: skip
+        design = replace(design, annotator=annotator_of(loaded, annotator))
         folder = out if out is not None else Path("transfer") / Path(study).resolve().name.split(".")[0]
         options = Options(key_variable=key_variable, device=device)
         try:

@@ -27,7 +27,8 @@ def show_transfer(found: Transfer, console: Console) -> None:
     who = plain(found.design.annotator, 30)
     note = (
         "95 % intervals over held-out comparisons and seeds. Against: choices against a consensus of the principles "
-        f"(arbitrariness). Unlike: pairs of principles ranked unlike {who}'s (discrepancy). ± sd between seeds."
+        f"(arbitrariness). Unlike: pairs of principles ranked unlike {who}'s (discrepancy). Agrees: choices like "
+        f"{who}'s; ±: standard deviation of that between seeds, in points. –: not known."
     )
     console.print(section("The stations, %", _stations(found), note))
     console.print(section("What changes from station to station, percentage points", _losses(found)))
@@ -36,7 +37,8 @@ def show_transfer(found: Transfer, console: Console) -> None:
         note = f"Share of the conflicts that the first principle wins; q below {TURNED_LEVEL}."
         console.print(section("Who prevailed, and does no longer", _turned(turned), note))
     if found.answers.height:
-        note = "The judge's verdicts on what it says itself, against what was chosen."
+        judge = f" ({plain(found.judge, 40)})" if found.judge else ""
+        note = f"The judge's verdicts{judge} on what it says itself, against what was chosen."
         console.print(section("How the principles vote on its own answers, %", _answers(found.answers), note))
     if found.warnings:
         console.print(section("To keep in mind", Text("\n".join(plain(w, 400) for w in found.warnings))))
@@ -56,14 +58,14 @@ def sentences(found: Transfer) -> list[str]:
         rows = {r["figure"]: r for r in _step(found.losses, before, after).iter_rows(named=True)}
         rate, rank = rows[_ARBITRARINESS], rows[_DISCREPANCY]
         said.append(
-            f"{plain(before, _NAME)} → {plain(after, _NAME)}: goes against a consensus {_change(rate)}; ranks "
-            f"{percent(rows['distance']['estimate'])} % of the pairs of principles otherwise"
-            + (f", {_change(rank)} unlike {plain(annotator, _NAME)}" if before != annotator else "")
+            f"{plain(before, _NAME)} → {plain(after, _NAME)}: against a consensus {_change(rate)}; "
+            f"{percent(rows['distance']['estimate'])} % of the pairs of principles ranked otherwise"
+            + (f"; unlike {plain(annotator, _NAME)}'s {_change(rank)}" if before != annotator else "")
             + "."
         )
     rival = _step(found.losses, last or "", "rerank") if last is not None else found.losses.clear()
     said += [
-        f"Weighted votes without training agree with {plain(annotator, _NAME)} {_change(row)} than {last}."
+        f"Weighted votes without training agree with {plain(annotator, _NAME)} {_change(row, str(last))}."
         for row in rival.filter(pl.col("figure") == _AGREEMENT).iter_rows(named=True)
     ]
     return said
@@ -75,22 +77,30 @@ def _done(found: Transfer) -> str:
     loss = f", discretion loss {design.discretion} × {design.discretion_weight:g}" if design.discretion else ""
     return (
         f"{plain(found.base, 60)}: {how}{loss}; {found.trained:,} comparisons trained on, {found.held:,} held out in "
-        f"{found.prompts:,} clusters; {design.seeds} seeds"
+        f"{found.prompts:,} {'cluster' if found.prompts == 1 else 'clusters'}; "
+        f"{design.seeds} {'seed' if design.seeds == 1 else 'seeds'}"
     )
 
 
-def _change(row: Mapping[str, Any]) -> str:
-    """Return a difference in words, sure or not."""
+def _change(row: Mapping[str, Any], than: str = "") -> str:
+    """Return a difference in words, sure or not; to `than`, where it is none over time."""
     value, low, high = row["estimate"], row["low"], row["high"]
     if math.isnan(value):
-        return "(not known)"
-    words = f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'}"
-    sure = "" if low > 0 or high < 0 else ", within chance"
+        return f"(not known beside {than})" if than else "(not known)"
+    none = f"{abs(100 * value):.1f}" == "0.0"
+    if none:
+        words = f"as often as {than}" if than else "unchanged"
+    else:
+        words = f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'}" + (f" than {than}" if than else "")
+    if math.isnan(low) or math.isnan(high):
+        return words if none else f"{words} (how sure is not known)"
+    sure = "" if low > 0 or high < 0 or none else ", within chance"
     return f"{words} ({_signed(low)} to {_signed(high)}{sure})"
 
 
 def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:+.1f}"
+    text = "–" if math.isnan(value) else f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def _step(losses: pl.DataFrame, before: str, after: str) -> pl.DataFrame:
@@ -129,7 +139,8 @@ def _losses(found: Transfer) -> Any:
 def _range(row: Mapping[str, Any]) -> str:
     if math.isnan(row["low"]) or math.isnan(row["high"]):
         return "–"
-    return f"{round(100 * row['low']):+d}…{round(100 * row['high']):+d}"
+    low, high = (f"{end:+d}" if (end := round(100 * row[side])) else "0" for side in ("low", "high"))
+    return f"{low}…{high}"
 
 
 def _turned(turned: pl.DataFrame) -> Any:

@@ -16,13 +16,11 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from discretion.audit import audit
 from discretion.diagnosis import diagnose
-from discretion.errors import DataError, EmptyError, IdError, JudgeError, StudyError
+from discretion.errors import EmptyError, IdError, JudgeError, ReadError, StudyError
+from discretion.judges.spec import Options
 from discretion.saved import load
 from discretion.study import load_study
-from discretion.table import PreferenceTable
-from discretion.training.lost import Figures, figures
 from tests.studies import votes_table, write_csv, write_study
 
 torch = pytest.importorskip("torch")
@@ -33,6 +31,7 @@ from discretion.training.fitting import Fit  # noqa: E402
 from discretion.training.preferences import Preferences  # noqa: E402
 from discretion.training.transfer import Transfer, run_transfer  # noqa: E402
 from tests.judges import tiny  # noqa: E402
+from tests.training.tiny_lm import save_type  # noqa: E402
 
 REPLICATES = 60
 VERB = "from discretion import cli_transfer; from discretion.cli_app import app; app()"
@@ -95,100 +94,9 @@ def lasting(folder: Path) -> dict[str, object]:
     return {name: value for name, value in result.items() if name not in ("audit", "design")}
 
 
-def figure(found: Figures | Transfer, station: str, name: str) -> dict[str, object]:
+def figure(found: Transfer, station: str, name: str) -> dict[str, object]:
     rows = found.stations.filter((pl.col("station") == station) & (pl.col("figure") == name))
     return rows.row(0, named=True)
-
-
-def loss(found: Figures, before: str, after: str, name: str) -> dict[str, float]:
-    return found.losses.filter(pl.col("before") == before, pl.col("after") == after, pl.col("figure") == name).row(
-        0, named=True
-    )
-
-
-# Figures over comparisons and seeds
-
-
-def seeded(rng: np.random.Generator, rates: dict[str, float], n: int = 150) -> PreferenceTable:
-    return votes_table(n, int(rng.integers(2**31)), arbitrary=rates)
-
-
-def test_the_figures_are_those_of_the_audit_and_differences_are_signed() -> None:
-    table = votes_table(200, 3, arbitrary={"human": 0.1, "r": 0.3})
-    found = figures(table, {"human": ["human"], "r": ["r"]}, [("human", "r"), ("r", "human")], replicates=20)
-    audited = audit(table, replicates=0)
-    rate = audited.arbitrariness.filter(pl.col("annotator") == "r", pl.col("rule") == "consensus")["estimate"][0]
-    assert figure(found, "r", "arbitrariness")["estimate"] == pytest.approx(rate)
-    apart = audited.discrepancy.filter(pl.col("annotator") == "human", pl.col("other") == "r")["estimate"][0]
-    assert figure(found, "r", "discrepancy")["estimate"] == pytest.approx(apart)
-    assert loss(found, "human", "r", "distance")["estimate"] == pytest.approx(apart)
-    logits = found.stations.filter(pl.col("station") == "r", pl.col("figure") == "priority")["estimate"]
-    np.testing.assert_allclose(logits, audited.priority.filter(pl.col("annotator") == "r")["logit"])
-    agreed = float((table.Y[:, 0] == table.Y[:, 1]).mean())
-    assert figure(found, "r", "agreement")["estimate"] == pytest.approx(agreed)
-    for name in ("arbitrariness", "agreement", "discrepancy"):
-        there, back = loss(found, "human", "r", name), loss(found, "r", "human", name)
-        assert there["estimate"] == pytest.approx(-back["estimate"])
-    assert loss(found, "human", "r", "arbitrariness")["low"] > 0
-    plain = figures(table, {"human": ["human"], "r": ["r"]}, [("human", "r")], replicates=0)
-    assert figure(plain, "r", "arbitrariness")["estimate"] == pytest.approx(rate)
-    assert plain.losses["low"].is_nan().all()
-
-
-def test_what_stations_share_cancels() -> None:
-    table = votes_table(200, 4, arbitrary={"human": 0.1, "r": 0.3})
-    same = replace(table.annotator("r"), name="same")
-    found = figures(table.with_annotators(same), {"human": ["human"], "r": ["r"], "same": ["same"]}, [("r", "same")],
-                    replicates=50)  # fmt: skip
-    gap, alone = loss(found, "r", "same", "arbitrariness"), figure(found, "r", "arbitrariness")
-    assert gap["estimate"] == 0
-    assert 0 < gap["high"] < 0.6 * (alone["high"] - alone["low"])  # no change seen in n is not no change
-    assert not found.turned.height
-
-
-@pytest.mark.slow
-def test_the_interval_holds_both_noises() -> None:
-    true, spread, held, naive = 0.3, 0.08, 0, 0
-    repeats = 100
-    for repeat in range(repeats):
-        rng = np.random.default_rng([7, repeat])
-        rates = {f"r{k}": float(np.clip(rng.normal(true, spread), 0, 1)) for k in range(4)}
-        table = seeded(rng, {"human": 0.1} | rates)
-        found = figures(table, {"human": ["human"], "r": list(rates)}, [], replicates=60, seed=repeat)
-        row = figure(found, "r", "arbitrariness")
-        held += row["low"] <= true <= row["high"]
-        # Negative control: seeds as they are, as if there were no others.
-        fixed = 1.96 * np.sqrt(max(row["se"] ** 2 - row["sd_seeds"] ** 2 / 4, 0))
-        naive += abs(row["estimate"] - true) <= fixed
-    assert held >= 0.91 * repeats
-    assert naive < 0.8 * repeats
-
-
-def test_a_supremacy_that_turns_is_found_and_chance_is_not() -> None:
-    rng = np.random.default_rng(0)
-    X = rng.choice(np.array([-1, 0, 1], np.int8), (400, 4), p=[0.3, 0.4, 0.3])
-
-    def chooses(strength: list[float]) -> np.ndarray:
-        a, b = (X == 1) @ np.array(strength), (X == -1) @ np.array(strength)
-        p = np.divide(a, a + b, out=np.full(len(X), 0.5), where=a + b > 0)
-        return np.where(rng.random(len(X)) < p, 1, -1)
-
-    Y = {"human": chooses([8, 1, 2, 2]), "again": chooses([8, 1, 2, 2]), "turned": chooses([1, 8, 2, 2])}
-    table = PreferenceTable.from_arrays(X, Y)
-    found = figures(table, {name: [name] for name in Y}, [("human", "again"), ("human", "turned")]).turned
-    sure = found.filter(pl.col("q_value") < 0.05)
-    assert sure.filter(pl.col("after") == "turned", pl.col("principle") == "p0", pl.col("over") == "p1").height == 1
-    assert not sure.filter(pl.col("after") == "again").height
-    row = sure.row(0, named=True)
-    assert row["supremacy_before"] > 0.5 > row["supremacy_after"]
-
-
-def test_stations_that_do_not_correspond_are_refused() -> None:
-    table = votes_table(40, arbitrary={"human": 0.1, "a": 0.2, "b": 0.2, "c": 0.2, "d": 0.2, "e": 0.2})
-    with pytest.raises(DataError, match="no station 'z'"):
-        figures(table, {"human": ["human"]}, [("human", "z")])
-    with pytest.raises(DataError, match="2 and 3 seeds"):
-        figures(table, {"human": ["human"], "x": ["a", "b"], "y": ["c", "d", "e"]}, [("x", "y")])
 
 
 # The split
@@ -304,8 +212,103 @@ def test_online_on_the_reward_model_and_dpo_on_its_labels(place: Path) -> None:
         with pytest.raises(StudyError):
             replace(short, **wrong)
     # The same settings in another experiment's folder, or others in this one.
-    with pytest.raises(StudyError, match="has another discretion"):
+    with pytest.raises(StudyError, match="discretion is 'supremacy' there and '' here"):
         run(place, "labels", replace(short, labels="reward"))
+    with pytest.raises(StudyError, match=r"samples is 2 there and 4 here"):  # online they are part of it
+        run(place, "online", replace(short, method="rloo", samples=4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["GPT2", "Qwen2", "Granite"])
+def test_any_causal_model_goes_the_whole_way(family: str, place: Path) -> None:
+    """One of layers that lie transposed, one with tied embeddings, one without a classifier in transformers."""
+    save_type(place / family, family, tie_word_embeddings=True)
+    quick = Fit(epochs=0.2, batch=4, max_length=128, lora_rank=2 if family == "GPT2" else 0)
+    design = replace(DESIGN, seeds=1, reward_fit=quick, policy_fit=quick)
+    study = load_study(place / "study")
+    found = run_transfer(study, place / family, place / f"{family}-run", design, replicates=20, threads=1)
+    assert figure(found, "reward model", "agreement")["n"] > 0
+    config = json.loads((place / f"{family}-run" / "seed-0" / "reward" / "model" / "config.json").read_text())
+    assert config["architectures"][0].startswith("LastToken") == (family == "Granite")
+
+
+@pytest.mark.slow
+def test_settings_are_refused_before_anything_is_written(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, base, out = load_study(place / "study"), place / "base", place / "unwritten"
+    fit = replace(DESIGN.policy_fit, epochs=0.1, batch=32)
+    for more, judge, device, error, words in (
+        ({}, "chat", "", StudyError, "names no judge"),
+        ({}, "policy:gpt", "", StudyError, "answers no questions|not found"),
+        ({}, f"local:{place / 'nowhere'}", "", JudgeError, "no folder"),
+        ({}, "", "cuda:x", StudyError, "no device"),
+        ({}, "", "cuda:0", JudgeError, "torch sees none"),
+        ({}, "", "abacus", StudyError, "the device is"),
+        ({"method": "rloo", "policy_fit": fit}, "", "", EmptyError, "a step takes 32"),
+        ({"policy_fit": replace(fit, max_length=9)}, "", "", EmptyError, "DPO"),
+        ({"reward_fit": replace(fit, max_length=9)}, "", "", EmptyError, "reward model"),
+    ):
+        with pytest.raises(error, match=words):
+            run_transfer(study, base, out, replace(DESIGN, **more), judge=judge, options=Options(device=device))
+    from discretion.judges import reward_head
+
+    def none(model: object) -> None:
+        raise ValueError("it has no body")
+
+    monkeypatch.setattr(reward_head, "body_of", none)
+    with pytest.raises(JudgeError, match="no reward model can be made of 'base'"):
+        run_transfer(study, base, out, DESIGN)
+    assert not out.exists()
+
+
+def test_each_fault_of_a_design_is_said_by_itself() -> None:
+    for wrong, words in (
+        ({"share": 1.0}, "share is 1"), ({"seeds": 0}, "seeds is 0"), ({"discretion_weight": 0.0}, "loss is 0"),
+        ({"beta": 0.0}, "beta is 0"), ({"beta": float("nan")}, "beta is nan"), ({"smoothing": 0.5}, "smoothing is 0.5"),
+        ({"method": "grpo", "beta": -0.1}, "beta is -0.1"), ({"samples": 1}, "samples is 1"),
+        ({"new_tokens": 0}, "new_tokens is 0"), ({"most_prompts": 0}, "most_prompts is 0"),
+        ({"seed": -1}, "seed is -1"),
+    ):  # fmt: skip
+        with pytest.raises(StudyError, match=f"^(the weight of the discretion )?{words}"):
+            replace(DESIGN, **wrong)
+    assert replace(DESIGN, method="grpo", beta=0.0).beta == 0
+
+
+@pytest.mark.slow
+def test_a_judge_comes_later_and_what_it_said_stays(place: Path) -> None:
+    quick = Fit(epochs=0.2, batch=4, max_length=128)
+    design = replace(DESIGN, seeds=1, reward_fit=quick, policy_fit=quick, most_prompts=3)
+    assert not run(place, "later", design).answers.height
+    path = place / "later" / "seed-0" / "policy" / "answers.json"
+    # What a run under DPO is given for answers is no part of what was trained.
+    first = run(place, "later", replace(design, new_tokens=3, samples=2), judge="scripted:longer")
+    short = json.loads(path.read_text())
+    assert {row["new_tokens"] for row in short} == {3}
+    kept = run(place, "later", replace(design, seeds=2))
+    assert any("with 1 of 2 seeds" in w for w in kept.warnings)
+    assert kept.judge == "scripted:longer"
+    assert kept.answers.equals(first.answers)
+    assert kept.answers.schema == first.answers.schema
+    assert json.loads((place / "later" / "transfer.json").read_text())["answers"]
+    run(place, "later", replace(design, new_tokens=5), judge="scripted:longer")
+    long = json.loads(path.read_text())
+    assert {row["new_tokens"] for row in long} == {5}
+    assert [row["id"] for row in long] == [row["id"] for row in short]
+    (place / "later" / "transfer.json").write_text("[]")
+    with pytest.raises(ReadError, match="no figures"):
+        run(place, "later", design)
+
+
+@pytest.mark.slow
+def test_a_mixture_of_experts_that_says_how_it_routes_can_answer(place: Path) -> None:
+    save_type(place / "experts", "Mixtral", num_local_experts=2, output_router_logits=True)
+    quick = Fit(epochs=0.4, batch=4, max_length=128)
+    design = replace(DESIGN, seeds=1, method="grpo", samples=2, reward_fit=quick, policy_fit=quick, most_prompts=2)
+    found = run_transfer(
+        load_study(place / "study"), place / "experts", place / "experts-run", design, judge="scripted:longer",
+        replicates=20, threads=1,
+    )  # fmt: skip
+    assert np.isfinite(found.training[1].reward)
+    assert found.answers.height
 
 
 # The command
@@ -333,6 +336,24 @@ def test_the_command_says_it_in_80_columns_and_as_json(done: Transfer, place: Pa
     assert document["design"]["seeds"] == 2
 
 
+def test_changes_are_said_as_they_are() -> None:
+    from discretion.terminal_transfer import _change, _range
+
+    nan = float("nan")
+    for value, low, high, words in (
+        (0.0, 0.0, 0.0, "unchanged (0.0 to 0.0)"),
+        (-0.0001, -0.02, 0.03, "unchanged (-2.0 to +3.0)"),
+        (0.0, nan, nan, "unchanged"),
+        (-0.031, -0.05, -0.01, "3.1 points less (-5.0 to -1.0)"),
+        (0.031, -0.05, 0.1, "3.1 points more (-5.0 to +10.0, within chance)"),
+        (0.031, nan, nan, "3.1 points more (how sure is not known)"),
+        (nan, nan, nan, "(not known)"),
+    ):
+        assert _change({"estimate": value, "low": low, "high": high}) == words
+    assert _change({"estimate": 0.0, "low": -0.1, "high": 0.1}, "it") == "as often as it (-10.0 to +10.0)"
+    assert _range({"low": -0.001, "high": 0.1}) == "0…+10"
+
+
 def test_wrong_use_is_told_apart_from_failures(place: Path) -> None:
     study, base = place / "study", place / "base"
     assert command(place / "nowhere", "--base", base)[0] == 2
@@ -340,9 +361,7 @@ def test_wrong_use_is_told_apart_from_failures(place: Path) -> None:
     for more, words in (
         (("--annotator", "nobody"), "no annotator 'nobody'"),
         ((), "2 annotators"),
-        (("--annotator", "human", "--method", "ppo"), "one of dpo, rloo, grpo"),
-        (("--annotator", "human", "--discretion", "harmony"), "one of choice, supremacy, priority"),
-        (("--annotator", "human", "--share", 1), "between 0 and 1"),
+        (("--annotator", "human", "--device", "abacus"), "Expected cpu, cuda"),
     ):
         if not more:
             (other := place / "unnamed").mkdir()
@@ -350,6 +369,21 @@ def test_wrong_use_is_told_apart_from_failures(place: Path) -> None:
         code, _, wrong = command(study if more else other, "--base", base, "--out", place / "wrong", *more)
         assert code == 1
         assert words in " ".join(wrong.split())
+    for more, words in (
+        (("--method", "ppo"), "one of dpo, rloo, grpo"),
+        (("--labels", "mine"), "one of annotator, reward"),
+        (("--hierarchy", "mine"), "one of annotator, reward"),
+        (("--discretion", "luce:1"), "one of choice, supremacy, priority"),
+        (("--discretion", "choice:0"), "a positive number"),
+        (("--share", 1), "between 0 and 1"),
+        (("--smoothing", 0.5), "below 0.5"),
+        (("--beta", 0), "a positive number"),
+        (("--rate", 0), "a positive number"),
+        (("--judge", "nobody"), "names no judge"),
+    ):
+        code, _, wrong = command(study, "--base", base, "--out", place / "wrong", "--annotator", "human", *more)
+        assert code == 2, more
+        assert words in " ".join(wrong.replace("│", " ").split()), more
     assert not (place / "wrong").exists()
 
 

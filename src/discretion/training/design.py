@@ -39,6 +39,7 @@ KINDS = ("choice", "supremacy", "priority")
 
 _FEWEST = 20  # preferences: fewer train nothing and audit nothing
 _FREE = ("seeds", "most_prompts")
+_FREE_DPO = ("samples", "new_tokens")
 _FREE_FIT = ("device", "save_every", "recompute", "seed")
 
 
@@ -60,9 +61,11 @@ class Design:
     reward_fit, policy_fit : Fit
         Their seeds are not used.
     beta : float or None
-        Of the method; None is 0.1 for DPO and 0.05 online.
+        Of the method, which gives it its meaning (see `train_dpo` and `train_online`); None is 0.1 for DPO and 0.05
+        online.
     samples, new_tokens : int
-        Online: responses to a prompt, and tokens of one; also of the answers that a judge is shown.
+        Online: responses to a prompt, and tokens of one. Of the answers that a judge is shown, too, the tokens: nothing
+        else depends on either under DPO, and they may change between runs.
     discretion : str
         A kind of discretion loss, towards a hierarchy on the training comparisons; "" for none. Added to the reward
         model, and to DPO.
@@ -112,17 +115,30 @@ class Design:
             if getattr(self, name) not in known:
                 given = shown(getattr(self, name))
                 raise StudyError(f"{name} is {given}. Expected one of {', '.join(k for k in known if k)}.")
-        if not 0 < self.share < 1 or self.seeds < 1 or not self.discretion_weight > 0:
-            raise StudyError(
-                f"share is {self.share}, seeds {self.seeds}, the weight of the discretion loss "
-                f"{self.discretion_weight}. Expected a share between 0 and 1, a seed or more, and a positive weight."
-            )
-        if not 0 < self.conflict_weight < np.inf:
-            raise StudyError(f"the weight of a conflict is {self.conflict_weight}. Expected a positive number.")
+        self._check_numbers()
         if self.hierarchy == "reward" and (self.method != "dpo" or not self.discretion):
             raise StudyError("the reward model's hierarchy is for a discretion loss of dpo. Name one: choice:1.")
         if self.labels == "reward" and self.method != "dpo":
             raise StudyError(f"{self.method} asks the reward model itself: labels are for dpo.")
+
+    def _check_numbers(self) -> None:
+        beta, online = self.beta, self.method != "dpo"
+        for sound, what, given, expected in (
+            (0 < self.share < 1, "share", self.share, "a number between 0 and 1"),
+            (self.seeds >= 1, "seeds", self.seeds, "1 or more"),
+            (0 < self.discretion_weight < np.inf, "the weight of the discretion loss", self.discretion_weight,
+             "a positive number"),
+            (0 < self.conflict_weight < np.inf, "the weight of a conflict", self.conflict_weight, "a positive number"),
+            (0 <= self.smoothing < 0.5, "smoothing", self.smoothing, "a share of at least 0 and below 0.5"),
+            (beta is None or 0 < beta < np.inf or (online and beta == 0), "beta", beta,
+             "a number that is not below 0" if online else "a positive number"),
+            (self.samples >= 2, "samples", self.samples, "2 or more"),
+            (self.new_tokens >= 1, "new_tokens", self.new_tokens, "1 or more"),
+            (self.most_prompts is None or self.most_prompts >= 1, "most_prompts", self.most_prompts, "1 or more"),
+            (self.seed >= 0, "seed", self.seed, "0 or more"),
+        ):  # fmt: skip
+            if not sound:
+                raise StudyError(f"{what} is {given}. Expected {expected}.")
 
 
 @dataclass(frozen=True)
@@ -269,13 +285,29 @@ def is_new(folder: Path, base: str | Path, design: Design, parts: Split) -> bool
     except (OSError, ValueError) as error:
         raise ReadError("is no design.", path=path, remedy="Give another folder.") from error
     about = _identity(base, design, parts)
-    other = [name for name in about if not isinstance(known, dict) or known.get(name) != about[name]]
+    if not isinstance(known, dict):
+        raise ReadError("is no design.", path=path, remedy="Give another folder.")
+    there, here = _flat(known), _flat(about)
+    other = [
+        f"{name} is {shown(there.get(name))} there and {shown(here[name])} here"
+        for name in here
+        if there.get(name) != here[name]
+    ]
     if other:
         raise StudyError(
-            f"{folder} holds another experiment; its {DESIGN} has another {', '.join(other)}. Give another folder "
-            "(--out), or the settings of this one."
+            f"{folder} holds another experiment: in its {DESIGN} {', '.join(other)}. Give another folder (--out), or "
+            "the settings of this one."
         )
     return False
+
+
+def _flat(about: dict[str, Any]) -> dict[str, Any]:
+    """Return settings by name, those within another one as "reward_fit.batch"."""
+    found: dict[str, Any] = {}
+    for name, value in about.items():
+        inner = value if isinstance(value, dict) else None
+        found |= {name: value} if inner is None else {f"{name}.{key}": one for key, one in inner.items()}
+    return found
 
 
 def write_design(folder: Path, base: str | Path, design: Design, parts: Split) -> None:
@@ -288,7 +320,8 @@ def _identity(base: str | Path, design: Design, parts: Split) -> dict[str, Any]:
     """Return what changes what is trained, as JSON has it."""
     from discretion.judges.models import fingerprint  # loads torch
 
-    about = {name: value for name, value in asdict(design).items() if name not in _FREE}
+    free = (*_FREE, *(_FREE_DPO if design.method == "dpo" else ()))
+    about = {name: value for name, value in asdict(design).items() if name not in free}
     for fitted in ("reward_fit", "policy_fit"):
         about[fitted] = {name: value for name, value in about[fitted].items() if name not in _FREE_FIT}
     about["base"] = fingerprint(Path(base)) if Path(base).is_dir() else str(base)

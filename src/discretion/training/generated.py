@@ -82,6 +82,8 @@ def answer(
 ) -> Comparisons:  # fmt: skip
     """Let a policy answer, and return its answers (first) against what was chosen (second); kept in `folder`.
 
+    Each is kept with the length that it was allowed: answers of another length are made anew.
+
     Raises
     ------
     JudgeError, StudyError
@@ -95,14 +97,16 @@ def answer(
     texts: dict[str, str | None] = {}
     if path.is_file():
         try:
-            texts = {str(row["id"]): row["answer"] for row in json.loads(path.read_text("utf-8"))}
-        except (ValueError, OSError, TypeError, KeyError) as error:
+            rows = json.loads(path.read_text("utf-8"))
+            texts = {str(row["id"]): row["answer"] for row in rows if row.get("new_tokens") == new_tokens}
+        except (ValueError, OSError, TypeError, KeyError, AttributeError) as error:
             raise ReadError("holds no answers.", path=path, remedy="Remove the file, and run this again.") from error
     by_id = {f"{a.id}/{k}": (n, a, k) for n, a in enumerate(asked) for k in range(each)}
     missing = {i: one for i, one in by_id.items() if i not in texts}
     if missing:
         texts |= asyncio.run(_answers(model, missing, new_tokens, temperature, seed, device, report))
-        made = json.dumps([{"id": i, "answer": text} for i, text in texts.items()], ensure_ascii=False, indent=0)
+        rows = [{"id": i, "new_tokens": new_tokens, "answer": text} for i, text in texts.items()]
+        made = json.dumps(rows, ensure_ascii=False, indent=0)
         write_whole(path, lambda part: part.write_text(made + "\n", "utf-8"), StudyError)
     said = {i: text for i in by_id if (text := texts[i]) is not None}
     if not said:
@@ -209,6 +213,8 @@ def lies_frame(
     place = {prompt: k for k, prompt in enumerate(prompts)}
     weights = resampling.bootstrap_weights(np.random.default_rng(seed), replicates, len(prompts)).astype(np.float64)
     every = np.vstack([np.ones((1, len(prompts))), weights])
+    sizes = [np.bincount([place[one.prompt or ""] for one in found]) for found in answers.values()]
+    worth = min((float(n.sum() / (n.astype(np.float64) ** 2).sum()) for n in sizes), default=1.0)
     rows: list[dict[str, object]] = []
     for station, members in stations.items():
         for c, principle in enumerate([None, *principles]):
@@ -219,7 +225,7 @@ def lies_frame(
             for k, lies in enumerate(LIES if principle is None else LIES[:3]):
                 share, n = (np.stack([one[j][:, k] for one in shares], axis=1) for j in (0, 1))
                 about = {"station": station, "principle": principle, "lies": lies}
-                rows.append(about | summarised(Drawn(share[0], share[1:], n[0]), (0, 1), counted=True))
+                rows.append(about | summarised(Drawn(share[0], share[1:], n[0]), (0, 1), counted=True, worth=worth))
     frame = pl.DataFrame(rows, infer_schema_length=None)
     return frame.with_columns(pl.col("principle").cast(pl.String))
 

@@ -57,6 +57,11 @@ class Chain:
     records: tuple[Record, ...]
 
 
+def prompts_of(parts: Split) -> list[str]:
+    """Return the prompts that online methods train on, each once."""
+    return list(dict.fromkeys(prompt for prompt in parts.train.prompts if prompt))
+
+
 def train_chain(
     folder: Path, base: str | Path, design: Design, parts: Split, seed: int, device: str, report: Report
 ) -> Chain:
@@ -105,9 +110,8 @@ def train_chain(
             )  # fmt: skip
         from discretion.training.online import train_online
 
-        prompts = list(dict.fromkeys(prompt for prompt in parts.train.prompts if prompt))
         return train_online(
-            base, reward / "model", prompts, policy / "model", fit, method=design.method,
+            base, reward / "model", prompts_of(parts), policy / "model", fit, method=design.method,
             beta=0.05 if design.beta is None else design.beta, samples=design.samples,
             new_tokens=design.new_tokens, report=told("policy"),
         )  # fmt: skip

@@ -6,9 +6,11 @@ and seeds can be added later; another design needs another folder.
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,18 @@ import polars as pl
 from discretion.audit import audit
 from discretion.comparison import Comparisons
 from discretion.document import dumps, records
-from discretion.errors import EmptyError, StudyError
+from discretion.errors import EmptyError, ReadError, StudyError
 from discretion.judges.spec import Options
+from discretion.metrics.agreement import CONFLICT, states
 from discretion.metrics.priority import Prior
 from discretion.saved import save
 from discretion.study import Study
 from discretion.table import Annotator, PreferenceTable
 from discretion.training import generated
 from discretion.training.design import Design, Split, is_new, split_study, write_design
-from discretion.training.lost import figures
+from discretion.training.lost import FEW_CONFLICTS, figures
 from discretion.training.rerank import decide, fit_weights
-from discretion.training.seeds import Chain, Record, train_chain
+from discretion.training.seeds import Chain, Record, prompts_of, train_chain
 from discretion.training.stations import annotators, score, station_scores, write_scores
 from discretion.whole import write_whole
 
@@ -38,7 +41,6 @@ RESULT, AUDIT = "transfer.json", "audit"
 BASE, REWARD, POLICY, RERANK, DRAWN = "base", "reward model", "policy", "rerank", "rerank, drawn"
 """Stations beside the annotator. Those of a language model are followed by the reading of its log-probabilities."""
 
-_FEW = 100  # comparisons in conflict below which a ranking is hardly known
 Report = Callable[[str, float], None]
 
 
@@ -56,7 +58,10 @@ class Transfer:
     stations, losses, turned : polars.DataFrame
         See `discretion.training.lost.Figures`.
     answers : polars.DataFrame
-        How votes lie between what policies say and what was chosen; see `generated.lies_frame`. Empty without a judge.
+        How votes lie between what policies say and what was chosen; see `generated.lies_frame`. Those of an earlier run
+        where this one names no judge; empty where none ever did.
+    judge : str
+        Whose votes these are; "" of none.
     training : tuple of Record
     weights : dict
         Of each principle in `rerank`; empty where it was not possible.
@@ -78,11 +83,13 @@ class Transfer:
     training: tuple[Record, ...]
     weights: dict[str, float]
     audit: Path
+    judge: str = ""
     warnings: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return all of it as JSON has it."""
-        about = {name: getattr(self, name) for name in ("name", "base", "trained", "held", "prompts", "weights")}
+        names = ("name", "base", "trained", "held", "prompts", "weights", "judge")
+        about = {name: getattr(self, name) for name in names}
         frames = {name: records(getattr(self, name)) for name in ("stations", "losses", "turned", "answers")}
         return {
             **about,
@@ -119,7 +126,8 @@ def run_transfer(
         Where everything goes.
     design : Design
     judge : str, optional
-        "KIND:MODEL": an oracle for what the policies say themselves.
+        "KIND:MODEL": an oracle for what the policies say themselves. Without one, what an earlier run in the folder
+        found of that is kept.
     options : Options, optional
         How it is asked, and the device of all models.
     replicates, prior, threads :
@@ -139,16 +147,23 @@ def run_transfer(
     IdError
         There is no such annotator.
     EmptyError
-        It prefers a response in fewer than 20 comparisons, or there is nothing to hold out.
+        It prefers a response in fewer than 20 comparisons, there is nothing to hold out, or what there is does not fit.
     JudgeError, ReadError, ExtraError
-        The model cannot be loaded, or an extra is missing.
+        A model or the judge cannot be used, or an extra is missing. Of all these, what can be known beforehand is
+        raised before anything is written.
     """
+    from discretion.training import ready  # loads torch
+
     folder, options = Path(folder), options or Options()
     say = report or (lambda stage, done: None)
     parts = split_study(study, design)
     device = options.device
+    ready.check_run(design, judge, options, replicates)
+    asked = _asked(design, parts) if judge else []
+    known = _judged_before(folder)
     if is_new(folder, base, design, parts):
-        # Nothing is written before the base has shown that it is a model.
+        # Nothing is written before the base has shown that it is a model, and one for this.
+        ready.check_base(base, design, parts, prompts_of(parts))
         scores = score(base, "policy", parts.held, device=device, report=lambda done: say("base model", done))
         write_design(folder, base, design, parts)
         write_scores(scores, folder / BASE)
@@ -163,9 +178,8 @@ def run_transfer(
         table, stations, _steps(stations, design.annotator), cluster=parts.cluster, replicates=replicates, prior=prior,
         seed=design.seed, threads=threads or os.cpu_count() or 1, report=lambda done: say("figures", done),
     )  # fmt: skip
-    answers = pl.DataFrame()
     if judge:
-        answers = _answers(folder, base, design, parts, chains, judge, options, replicates, say)
+        known = _Judged(judge, _answers(folder, base, design, parts, asked, chains, judge, options, replicates, say))
     audited = audit(
         table, replicates=replicates, seed=design.seed, reference=design.annotator, cluster=parts.cluster, prior=prior,
         threads=threads, name=f"{study.name}: transfer", comparisons=parts.held, progress=say,
@@ -174,8 +188,8 @@ def run_transfer(
     training = tuple(record for chain in chains for record in chain.records)
     result = Transfer(
         study.name, str(base), design, len(parts.train), len(parts.held), parts.clusters, found.stations,
-        found.losses, found.turned, answers, training, weights, save(audited, folder / AUDIT),
-        (*_mind(parts, training, table), *warnings),
+        found.losses, found.turned, known.answers, training, weights, save(audited, folder / AUDIT), known.judge,
+        (*_mind(parts, training, table), *_judged_of_fewer(known, design), *warnings),
     )  # fmt: skip
     text = dumps(result.document())
     write_whole(folder / RESULT, lambda part: part.write_text(text + "\n", "utf-8"), StudyError)
@@ -228,15 +242,60 @@ def _steps(stations: Mapping[str, object], annotator: str) -> list[tuple[str, st
     return [*steps, *((annotator, s) for s in rivals), *((policies[-1], s) for s in rivals)]
 
 
-def _answers(
-    folder: Path, base: str | Path, design: Design, parts: Split, chains: list[Chain], judge: str, options: Options,
-    replicates: int, say: Report,
-) -> pl.DataFrame:  # fmt: skip
-    """Let the base and each policy answer the held-out prompts, and ask the judge."""
+@dataclass(frozen=True)
+class _Judged:
+    """What a judge said of answers, in this run or an earlier one."""
+
+    judge: str = ""
+    answers: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+
+def _judged_before(folder: Path) -> _Judged:
+    """Return what an earlier run in the folder found of answers."""
+    path = folder / RESULT
+    if not path.is_file():
+        return _Judged()
+    try:
+        said = json.loads(path.read_text("utf-8"))
+        rows = [
+            {k: _number(v) if k not in ("station", "principle", "lies") else v for k, v in row.items()}
+            for row in said["answers"]
+        ]
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        return _Judged(str(said.get("judge", "")), frame.cast({"principle": pl.String}) if rows else frame)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, pl.exceptions.PolarsError) as error:
+        raise ReadError("holds no figures.", path=path, remedy="Remove the file, and run this again.") from error
+
+
+def _number(value: Any) -> Any:
+    """Return a number as JSON has it: null is undefined, and what is infinite is a word."""
+    return math.nan if value is None else float(value) if isinstance(value, str) else value
+
+
+def _judged_of_fewer(known: _Judged, design: Design) -> list[str]:
+    """Say that the answers judged are not those of all seeds."""
+    if not known.answers.height:
+        return []
+    seeds = max(known.answers.filter(pl.col("station") == POLICY)["seeds"].to_list(), default=0)
+    if seeds == design.seeds:
+        return []
+    return [f"Answers were judged in an earlier run, with {seeds} of {design.seeds} seeds: name the judge again."]
+
+
+def _asked(design: Design, parts: Split) -> list[generated.Asked]:
+    """Return the held-out prompts that are to be answered."""
     choice = parts.table.annotator(design.annotator).dense(len(parts.table))
     asked = generated.prompts_of(parts.held, choice, design.most_prompts)
     if not asked:
         raise EmptyError("no held-out comparison has a prompt to answer.", remedy="Leave --judge out.")
+    return asked
+
+
+def _answers(
+    folder: Path, base: str | Path, design: Design, parts: Split, asked: Sequence[generated.Asked],
+    chains: list[Chain], judge: str, options: Options, replicates: int, say: Report,
+) -> pl.DataFrame:  # fmt: skip
+    """Let the base and each policy answer the held-out prompts, and ask the judge."""
     models = {BASE: (base, folder / BASE)} | {
         f"{POLICY} {k}": (chain.policy, chain.folder / "policy") for k, chain in enumerate(chains)
     }
@@ -256,8 +315,8 @@ def _answers(
 def _mind(parts: Split, training: tuple[Record, ...], table: PreferenceTable) -> list[str]:
     """Say in words what a reader of the figures has to know."""
     found = []
-    conflicts = int(((table.X == 1).any(axis=1) & (table.X == -1).any(axis=1)).sum())
-    if conflicts < _FEW:
+    conflicts = int((states(table.X)[0] == CONFLICT).sum())
+    if conflicts < FEW_CONFLICTS:
         found.append(f"Only {conflicts} held-out comparisons are in conflict: priorities are hardly known.")
     if len({record.seed for record in training}) == 1:
         found.append("One seed: the intervals say nothing of how training varies.")
