@@ -159,7 +159,8 @@ def _texts(
         _require_text(frame[name], path)
     if prompt is None and (first, second) == ("chosen", "rejected") and _is_marked(frame[first]):
         return _from_marked(frame[first], frame[second], ids, path, notes), True
-    if prompt is None and (first, second) == ("chosen", "rejected"):
+    # Our own rows without a prompt say where the chosen response stood: their comparisons had none.
+    if prompt is None and (first, second) == ("chosen", "rejected") and "chosen_first" not in frame.columns:
         return _from_shared(frame[first], frame[second], ids, path, notes), False
     blank = pl.Series("prompt", [None], pl.String).new_from_index(0, frame.height)
     given = blank if prompt is None else frame[prompt].cast(pl.String).alias("prompt")
