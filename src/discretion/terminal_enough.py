@@ -64,7 +64,7 @@ def show_enough(found: Enough, name: str, console: Console) -> None:
 def _right(row: dict[str, float]) -> str:
     """Say how many replays were right, and how many never answered."""
     told = "" if math.isnan(row["right"]) else f", right in {percent(row['right'], 0)} % of replays"
-    return told + (f", never answered in {percent(row['open'], 0)} %" if row["open"] else "")
+    return told + (f"; not all answered in {percent(row['open'], 0)} % of replays" if row["open"] else "")
 
 
 def _curve(found: Enough, console: Console) -> None:
