@@ -377,6 +377,7 @@ def test_what_cannot_be_divided_is_refused(study: Path) -> None:
 
 def test_a_cluster_that_is_not_there_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[str] = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("discretion.scale.cluster.ray.is_initialized", lambda: False)
     monkeypatch.setattr("discretion.scale.cluster.ray.init", lambda address, **more: found.append(address))
     monkeypatch.setattr("discretion.scale.cluster.ray.shutdown", lambda: None)
