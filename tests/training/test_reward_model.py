@@ -22,6 +22,7 @@ from .tiny_lm import (
     agreement,
     reward_margins,
     same,
+    save_type,
     stop_at,
     torch,
     weights_of,
@@ -29,10 +30,12 @@ from .tiny_lm import (
 )
 
 from discretion.errors import DataError, EmptyError, JudgeError, ReadError, StudyError  # isort: skip
+from discretion.judges.models import load
 from discretion.training.fitting import Discretion, Fit
 from discretion.training.pairwise import pair_losses
 from discretion.training.reward_model import train_reward_model
 from discretion.training.runs import FIT
+from discretion.training.start import device, low_rank
 
 SUPREMACY = Discretion(np.array([[np.nan, 0.9], [0.1, np.nan]]), "supremacy", 2.0)
 
@@ -226,6 +229,37 @@ def test_other_models_other_texts_half_precision_and_batches_in_parts(family: st
     held_out = world(64, seed=1)
     assert fitted.steps == 12
     assert agreement(reward_margins(tmp_path / "run", held_out), held_out) > 0.9
+
+
+@pytest.mark.slow
+def test_a_type_without_a_classifier_learns_and_resumes_to_the_same_weights(tmp_path: Path):
+    base = save_type(tmp_path / "base", "Granite", tie_word_embeddings=True)
+    fit = replace(QUICK, bf16=True, recompute=True, lora_rank=4, learning_rate=2e-2, save_every=4)
+    train_reward_model(base, world(192), tmp_path / "whole", fit)
+    with pytest.raises(InterruptedRunError):
+        train_reward_model(base, world(192), tmp_path / "stopped", fit, report=stop_at(6))
+    assert train_reward_model(base, world(192), tmp_path / "stopped", fit).resumed
+    assert same(tmp_path / "whole", tmp_path / "stopped")
+    held_out = world(64, seed=1)
+    assert agreement(reward_margins(tmp_path / "whole", held_out), held_out) > 0.9
+
+
+def test_layers_that_lie_transposed_are_said_to(tmp_path: Path):
+    for kind, transposed in (("GPT2", True), ("Granite", False)):
+        model = load(save_type(tmp_path / kind, kind)).model
+        assert low_rank(Fit(lora_rank=2), "CAUSAL_LM", model).fan_in_fan_out == transposed
+
+
+def test_the_first_card_may_have_its_number(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device(Fit(device=name)) for name in ("", "cuda", "cuda:0", "cpu", "cpu:0")] == [
+        "cuda", "cuda", "cuda:0", "cpu", "cpu"
+    ]  # fmt: skip
+    with pytest.raises(StudyError, match="CUDA_VISIBLE_DEVICES=1"):
+        device(Fit(device="cuda:1"))
+    with pytest.raises(JudgeError, match="torch sees 2"):
+        device(Fit(device="cuda:2"))
 
 
 def test_what_is_too_long_is_left_out_and_counted(base: Path, tmp_path: Path):

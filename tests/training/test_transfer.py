@@ -280,7 +280,8 @@ def test_a_judge_comes_later_and_what_it_said_stays(place: Path) -> None:
     assert not run(place, "later", design).answers.height
     path = place / "later" / "seed-0" / "policy" / "answers.json"
     # What a run under DPO is given for answers is no part of what was trained.
-    first = run(place, "later", replace(design, new_tokens=3, samples=2), judge="scripted:longer")
+    given = replace(design, new_tokens=3, samples=2, beta=0.1)  # nor is a default that is named
+    first = run(place, "later", given, judge="scripted:longer")
     short = json.loads(path.read_text())
     assert {row["new_tokens"] for row in short} == {3}
     kept = run(place, "later", replace(design, seeds=2))

@@ -121,6 +121,13 @@ class Design:
         if self.labels == "reward" and self.method != "dpo":
             raise StudyError(f"{self.method} asks the reward model itself: labels are for dpo.")
 
+    @property
+    def used_beta(self) -> float:
+        """The method's beta: the one that is given, or the default."""
+        if self.beta is not None:
+            return self.beta
+        return 0.1 if self.method == "dpo" else 0.05
+
     def _check_numbers(self) -> None:
         beta, online = self.beta, self.method != "dpo"
         for sound, what, given, expected in (
@@ -287,6 +294,8 @@ def is_new(folder: Path, base: str | Path, design: Design, parts: Split) -> bool
     about = _identity(base, design, parts)
     if not isinstance(known, dict):
         raise ReadError("is no design.", path=path, remedy="Give another folder.")
+    if known.get("beta", 0) is None and known.get("method") == design.method:  # as was written once
+        known["beta"] = replace(design, beta=None).used_beta
     there, here = _flat(known), _flat(about)
     other = [
         f"{name} is {shown(there.get(name))} there and {shown(here[name])} here"
@@ -322,6 +331,7 @@ def _identity(base: str | Path, design: Design, parts: Split) -> dict[str, Any]:
 
     free = (*_FREE, *(_FREE_DPO if design.method == "dpo" else ()))
     about = {name: value for name, value in asdict(design).items() if name not in free}
+    about["beta"] = design.used_beta
     for fitted in ("reward_fit", "policy_fit"):
         about[fitted] = {name: value for name, value in about[fitted].items() if name not in _FREE_FIT}
     about["base"] = fingerprint(Path(base)) if Path(base).is_dir() else str(base)

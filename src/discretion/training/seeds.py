@@ -104,7 +104,7 @@ def train_chain(
                 if design.hierarchy == "reward":
                     loss = parts.loss_towards(design, chosen.values)
             return train_dpo(
-                base, preferences, policy / "model", fit, beta=0.1 if design.beta is None else design.beta,
+                base, preferences, policy / "model", fit, beta=design.used_beta,
                 discretion=loss, smoothing=design.smoothing, weights=conflict_weights(preferences, design),
                 report=told("policy"),
             )  # fmt: skip
@@ -112,7 +112,7 @@ def train_chain(
 
         return train_online(
             base, reward / "model", prompts_of(parts), policy / "model", fit, method=design.method,
-            beta=0.05 if design.beta is None else design.beta, samples=design.samples,
+            beta=design.used_beta, samples=design.samples,
             new_tokens=design.new_tokens, report=told("policy"),
         )  # fmt: skip
 
