@@ -270,6 +270,7 @@ def _from_annotated_pairs(path: Path) -> Study:
         annotators=pairs.annotators,
         attributes=pairs.comparisons.attributes,
         exclusions=pairs.exclusions,
+        oracle=pairs.oracle,
     )
     return Study(pairs.name, pairs.description, table, pairs.comparisons)
 

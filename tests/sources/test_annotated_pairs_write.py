@@ -37,8 +37,13 @@ def written(study: Study, folder: Path) -> Path:
 
 
 def test_what_is_written_is_read_back(study: Study, tmp_path: Path) -> None:
-    back = load_annotated_pairs(written(study, tmp_path))
-    table = study.table
+    path = written(study, tmp_path)
+    back, table = load_annotated_pairs(path), study.table
+    whole = load_study(path).table  # as an audit takes it: with how sure the oracle was
+    assert table.oracle is not None
+    assert whole.oracle is not None
+    judged = table.X != MISSING
+    assert np.array_equal(whole.oracle.probabilities[:, judged], table.oracle.probabilities[:, judged])
     assert back.name == "mine"
     assert np.array_equal(back.X, table.X)
     assert back.constitution is not None
