@@ -117,6 +117,9 @@ def test_money_stops_it_and_it_goes_on(folder: Path) -> None:
         first = json.loads(judged(folder, server, *given, "--budget", "0.1usd").stdout)
         assert first["stopped"] == "budget"
         asked = len(server.requests)
+        unpriced = judged(folder, server, *given[:4], "--budget", "1usd", expect=1)
+        assert b"--price-in" in unpriced.stderr
+        assert len(server.requests) == asked  # refused before anything is paid
         assert 10 <= asked < N * 6
         second = json.loads(judged(folder, server, *given).stdout)
         assert second["stopped"] == ""

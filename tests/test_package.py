@@ -30,7 +30,7 @@ HEAVY = ("torch", "ray", "starlette", "uvicorn", "datasets", "transformers", "ai
          "inspect_ai", "litellm", "huggingface_hub", "trl", "peft", "accelerate")  # fmt: skip
 ASKING = {"discretion.judges.chat": "judge", "discretion.judges.batch": "judge",
           "discretion.judges.through_inspect": "inspect", "discretion.hedge.generate": "judge local"} | {
-    f"discretion.judges.{name}": "local" for name in ("local", "models", "policy", "prefix", "reward")
+    f"discretion.judges.{name}": "local" for name in ("local", "models", "policy", "prefix", "reward", "reward_head")
 } | {name: "local train hf" for name in MODULES if name.startswith("discretion.training.")} | {
     name: "ray judge" for name in MODULES if name.startswith("discretion.scale.")
 }  # fmt: skip

@@ -26,7 +26,7 @@ def audit_partitions(
     engine: Annotated[str, typer.Option(help="Where they are counted: here or ray.")] = "here",
     address: Annotated[
         str | None,
-        typer.Option(metavar="auto|ray://…", help="Of the Ray cluster. Default: a new one on this machine."),
+        typer.Option(metavar="auto|HOST:PORT", help="Of the Ray cluster. Default: a new one on this machine."),
     ] = None,
     reference: Annotated[str | None, typer.Option(help="The annotator that others are compared with.")] = None,
     cluster: Annotated[str | None, typer.Option(help="Attribute to resample by: topic, prompt, …")] = None,
@@ -64,7 +64,8 @@ def audit_partitions(
     if "://" not in folder and not Path(folder).exists():
         raise typer.BadParameter(f"there is no folder or file {folder!r} on this machine.", param_hint="FOLDER")
     fit = read_prior(prior)
-    with outcome(as_json):
+    kept = "" if keep is None else f"Interrupted; what was counted is in {keep}. Run it again to go on."
+    with outcome(as_json, interrupted=kept):
         from discretion.document import dumps
         from discretion.scale import auditing
         from discretion.scale.figures import figures_document, writable, write_figures

@@ -23,12 +23,15 @@ _WHOLE_NUMBERS = {"replicates": 0, "seed": 0, "splits": 0, "swaps": 0, "threads"
 
 
 @contextmanager
-def outcome(as_json: bool) -> Iterator[None]:
-    """Turn our errors into a message and exit code 1; with --json also into a document."""
+def outcome(as_json: bool, *, interrupted: str = "") -> Iterator[None]:
+    """Turn our errors into a message and exit code 1; with --json also into a document.
+
+    `interrupted` is what to say after Ctrl-C, where something was kept.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        _fail("interrupted", "Interrupted; nothing was written.", as_json)
+        _fail("interrupted", interrupted or "Interrupted; nothing was written.", as_json)
     except (DiscretionError, MemoryError) as error:
         _fail(type(error).__name__, str(error) or "out of memory", as_json)
 

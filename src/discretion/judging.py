@@ -24,7 +24,7 @@ from discretion.habits import habits_of
 from discretion.journal import Journal
 from discretion.judges.asking import Question
 from discretion.judges.opening import open_judge, open_scorer
-from discretion.judges.spec import BATCH_DISCOUNT, SCORERS, Options, Spec
+from discretion.judges.spec import BATCH_DISCOUNT, PRICED, SCORERS, Options, Spec
 from discretion.probe import Probe, probe
 from discretion.sources.sample import SUFFIX
 from discretion.study import load_questions
@@ -165,6 +165,7 @@ def judge_study(
     place = journal or folder / JOURNAL
     stop = stop or threading.Event()
     _check(tasks, constitution is not None, study)
+    refuse_unpriced(tasks, options, None if dry_run else budget)
     options = with_secret(options, place)
     done: list[Judged] = []
     spent = 0.0
@@ -275,6 +276,24 @@ def _prices(task: Task, options: Options) -> Mapping[str, float] | None:
     if task.spec.kind != "batch" or options.prices is None:
         return options.prices
     return {name: price * BATCH_DISCOUNT for name, price in options.prices.items()}
+
+
+def refuse_unpriced(tasks: Sequence[Task], options: Options, budget: float | None) -> None:
+    """Refuse a budget that nothing can be held against, before anything is paid.
+
+    Raises
+    ------
+    DataError
+        A judge that costs money has no price.
+    """
+    if budget is None or "in" in (options.prices or {}):
+        return
+    asked = next((task.spec for task in tasks if task.spec.kind in PRICED), None)
+    if asked is not None:
+        raise DataError(
+            f"a budget was given, and no price of {asked.kind}:{shown(asked.model)}.",
+            expected="prices in dollars a million tokens: --price-in and --price-out.",
+        )
 
 
 def _refuse_beyond(budget: float, expected: Estimate, planned: Plan) -> None:

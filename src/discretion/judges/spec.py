@@ -24,6 +24,8 @@ KINDS = {
 
 SCORERS = ("reward", "policy")
 """Ways that score each response by itself: annotators, never oracles, since they are not asked about a principle."""
+PRICED = ("chat", "inspect")
+"""Kinds of judges that are called elsewhere: they may cost money, and share one number of calls in flight."""
 
 BATCH_DISCOUNT = 0.5
 """Of the price, where batches are offered."""

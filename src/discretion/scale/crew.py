@@ -17,7 +17,7 @@ from typing import Any, cast
 from discretion.errors import DiscretionError, ExtraError, JudgeError, StudyError, shown
 from discretion.judges.asking import Block, Judge, Judgement, digest
 from discretion.judges.opening import open_judge
-from discretion.judges.spec import Options, Spec
+from discretion.judges.spec import PRICED, Options, Spec
 from discretion.scale.pace import Lifeline, Purse, Tether
 from discretion.scale.parts import packed
 
@@ -36,14 +36,11 @@ try:
 except ModuleNotFoundError as error:
     raise ExtraError("ray", "Judging on a cluster") from error
 
-__all__ = ["PRICED", "Answered", "Crew", "RayError", "Worker", "hands"]
+__all__ = ["Answered", "Crew", "RayError", "Worker", "hands"]
 
 _LOST = (
     RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, LocalRayletDiedError,
 )  # fmt: skip
-PRICED = ("chat", "inspect")
-"""Kinds of judges that are called elsewhere: they may cost money, and share one number of calls in flight."""
-
 _MOST_LOSSES = 5  # workers that one block may cost before it is taken to be the reason
 _LOOK_SECONDS = 0.2
 

@@ -22,10 +22,10 @@ from discretion.journal import Journal
 from discretion.judges.asking import Block, Deliver, Judge, Judgement, Question, Stop
 from discretion.judges.opening import open_judge
 from discretion.judges.prompt import Template, load_template
-from discretion.judges.spec import SCORERS, Options, Spec
-from discretion.judging import JOURNAL, Judged, Judging, Task, judge_task, with_secret
+from discretion.judges.spec import PRICED, SCORERS, Options, Spec
+from discretion.judging import JOURNAL, Judged, Judging, Task, judge_task, refuse_unpriced, with_secret
 from discretion.scale.cluster import connect
-from discretion.scale.crew import PRICED, Crew, RayError
+from discretion.scale.crew import Crew, RayError
 from discretion.scale.engine import EngineJudge, open_engine
 from discretion.scale.parts import Parts, packed, unpacked
 from discretion.study import load_questions
@@ -297,10 +297,4 @@ def _check_options(
             f"a worker on a cluster sees one GPU, its own, and not {shown(options.device)}. Expected the device cuda, "
             "or none; which GPUs the cluster has is said where its nodes are started."
         )
-    if budget is not None and "in" not in (options.prices or {}):
-        asked = next((task.spec for task in tasks if task.spec.kind in PRICED), None)
-        if asked is not None:
-            raise DataError(
-                f"a budget was given, and no price of {asked.kind}:{shown(asked.model)}.",
-                expected="prices in dollars a million tokens: --price-in and --price-out.",
-            )
+    refuse_unpriced(tasks, options, budget)
