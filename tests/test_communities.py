@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from discretion.audit import Audit, audit
-from discretion.communities import ALL, DEALS, OTHERS, REWEIGHTED, SWAPS, Communities, communities, document
+from discretion.communities import ALL, DEALS, OTHERS, REWEIGHTED, SWAPS, Communities, communities
+from discretion.communities_document import document
 from discretion.dealing import deal
 from discretion.errors import ColumnError, DataError, DiscretionError, ReadError
 from discretion.rater_labels import ARBITRARINESS, RaterLabels

@@ -15,8 +15,9 @@ from discretion.audit import Audit, audit
 from discretion.errors import QueryError, ReadError
 from discretion.journal import Journal
 from discretion.metrics.agreement import CONSENSUS, states
+from discretion.pursuit import Pursued, pursue
 from discretion.simulate import Voter, World
-from discretion.stopping import ORDERS, Draws, Pursued, Question, draw, follow, pursue, relevant
+from discretion.stopping import ORDERS, Draws, Question, draw, follow, relevant
 from discretion.study import load_study
 from discretion.table import PreferenceTable
 from discretion.vote import MISSING

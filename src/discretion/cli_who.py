@@ -197,7 +197,7 @@ def communities(
                 report=progress,
             )  # fmt: skip
         if as_json:
-            from discretion.communities import document
+            from discretion.communities_document import document
             from discretion.document import dumps
 
             typer.echo(dumps(document(found, audit.table.constitution.names)))

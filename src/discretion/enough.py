@@ -19,7 +19,8 @@ from discretion.metrics import priority
 from discretion.metrics.discrepancy import distances, pair_orders
 from discretion.metrics.priority import Prior
 from discretion.metrics.supremacy import wins
-from discretion.stopping import Pursued, Question, check_order, in_file, pursue, read_questions, share_in_file
+from discretion.pursuit import Pursued, pursue
+from discretion.stopping import Question, check_order, in_file, read_questions, share_in_file
 from discretion.table import PreferenceTable
 
 Report = Callable[[str, float], None]

@@ -21,8 +21,9 @@ from discretion.judges.opening import open_judge
 from discretion.judges.spec import SCORERS, Options
 from discretion.judging import JOURNAL, Judging, Task, judge_task, oracle_file, with_secret
 from discretion.metrics.resampling import LEVEL
+from discretion.pursuit import pursue
 from discretion.sources.sample import Sample, beside
-from discretion.stopping import Answer, Rows, pursue, read_questions
+from discretion.stopping import Answer, Rows, read_questions
 from discretion.study import load_unjudged
 from discretion.table import PreferenceTable
 from discretion.whole import write_whole
