@@ -167,9 +167,9 @@ def lab(
         except DataError as error:
             raise typer.BadParameter(str(error), param_hint="--only") from error
         if threads is not None:
-            import torch
+            from discretion.training.world_model import use_threads
 
-            torch.set_num_threads(threads)
+            use_threads(threads)
         total = seeds * len(wanted)
         done = 0
 

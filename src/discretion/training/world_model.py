@@ -156,3 +156,8 @@ def sampled(
                 for k, row in zip(now, made[:, ids.shape[1] :], strict=True):
                     found[k] = words.decode(row, skip_special_tokens=True)
     return tuple(found)
+
+
+def use_threads(threads: int) -> None:
+    """Let everything that is trained in this process use so many threads."""
+    torch.set_num_threads(threads)
