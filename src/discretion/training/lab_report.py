@@ -279,7 +279,7 @@ def _figures(lab: Laboratory, summary: pl.DataFrame) -> tuple[list[Figure], dict
         .agg(pl.col("rate").mean())
         .sort("station", "priority")
     )
-    order = lab.stations
+    order, chosen = lab.stations, CHOSEN in lab.stations
     rows = {"discrepancy": discrepancy, "trade": trade, "selection": selection, "rates": rates}
     figures = [
         Figure("discrepancy", "Discrepancy by station and method",
@@ -289,13 +289,13 @@ def _figures(lab: Laboratory, summary: pl.DataFrame) -> tuple[list[Figure], dict
                [_table(summary, "choices", "Choices"), _table(summary, "written", "What policies write")]),
         Figure("trade", "At which accuracy",
                f"Both differences are to plain {PLAIN} within seeds. Lower is nearer to people; a point left of 0 pays "
-               "in accuracy. The diamond is the discretion loss that validation chooses; green are weighted votes.",
-               trade_chart("trade", on_page).to_dict(), "trade", [_differences(summary)]),
+               "in accuracy. Green are weighted votes; the diamond is the discretion loss that validation chooses.",
+               trade_chart("trade", on_page, chosen=chosen).to_dict(), "trade", [_differences(summary)]),
         Figure("selection", "What is written, and what it costs",
                "How often people prefer a text to one of the model before training, and how far what is written is "
                "from their hierarchy: of trained policies, and of the best of candidates. Better is lower and further "
                "right; a larger mark is a larger number of candidates.",
-               selection_chart("selection", on_page).to_dict(), "selection", [_costs(summary)]),
+               selection_chart("selection", on_page, chosen=chosen).to_dict(), "selection", [_costs(summary)]),
         Figure("rates", "Which properties are written",
                "The share of texts with a property, by the priority that people were given. A steeper line serves more "
                "what people put first.",
@@ -328,7 +328,7 @@ def discrepancy_chart(rows: Rows, ink: Ink, order: list[str]) -> Any:
     return finished(chart, ink, "Discrepancy to people's hierarchy by station, with 95 % intervals over seeds.")
 
 
-def trade_chart(rows: Rows, ink: Ink) -> Any:
+def trade_chart(rows: Rows, ink: Ink, *, chosen: bool = True) -> Any:
     """Return the difference in discrepancy against that in accuracy, with both intervals."""
     base = alt.Chart(data(rows))
     x = alt.X("difference_accuracy:Q", axis=percent_axis("accuracy, difference to DPO"))
@@ -346,21 +346,23 @@ def trade_chart(rows: Rows, ink: Ink) -> Any:
         alt.Tooltip("difference_discrepancy:Q", title="discrepancy", format="+.1%"),
     ]  # fmt: skip
     point = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips)
-    chosen = (
+    diamond = (
         base.transform_filter(alt.FieldEqualPredicate(field="station", equal=CHOSEN))
         .mark_point(filled=True, size=160, opacity=1, color=ink("conflict"), shape="diamond")
         .encode(x=x, y=y, tooltip=tips)
     )
     names = base.transform_filter("datum.label != ''").mark_text(align="left", dx=8, dy=-8, color=ink("soft"))
     named = names.encode(x=x, y=y, text="label:N")
-    chart = (across + along + point + chosen + named).properties(width=width(rows, 620), height=320)
+    # A mark of no rows has an extent without end, of which Vega warns.
+    marks = (across, along, point, diamond, named) if chosen else (across, along, point, named)
+    chart = alt.layer(*marks).properties(width=width(rows, 620), height=320)
     return finished(
         chart, ink, "Difference in discrepancy against difference in accuracy by method; the diamond is the "
         "discretion loss that validation chooses.", right=60
     )  # fmt: skip
 
 
-def selection_chart(rows: Rows, ink: Ink) -> Any:
+def selection_chart(rows: Rows, ink: Ink, *, chosen: bool = True) -> Any:
     """Return the discrepancy of what is written against how often it is preferred, with the cost as size."""
     base = alt.Chart(data(rows))
     x = alt.X("won:Q", axis=percent_axis("preferred by people to a text before training"), scale=alt.Scale(zero=False))
@@ -382,13 +384,17 @@ def selection_chart(rows: Rows, ink: Ink) -> Any:
     point = base.mark_point(filled=True, opacity=1).encode(
         x=x, y=y, color=colour, shape=shapes, size=size, tooltip=tips
     )
-    # What validation chose lies among other policies: its name goes to the left, the others' to the right.
-    left = f"datum.station == '{CHOSEN}'"
-    right = base.transform_filter(f"datum.label != '' && !({left})").mark_text(
-        align="left", dx=9, dy=-8, color=ink("soft")
-    )
-    apart = base.transform_filter(left).mark_text(align="right", dx=-9, color=ink("soft"))
-    names = [text.encode(x=x, y=y, text="label:N") for text in (right, apart)]
+    # What lies near another one has its name elsewhere: the loss that validation chose lies among other policies, soft
+    # best-of-n near the best of fewer.
+    left, below = f"datum.station == '{CHOSEN}'", "indexof(datum.label, 'soft') == 0"
+    names = [
+        base.transform_filter(f"datum.label != '' && !({left}) && !({below})").mark_text(
+            align="left", dx=9, dy=-8, color=ink("soft")
+        ),
+        base.transform_filter(below).mark_text(align="left", dx=9, dy=10, color=ink("soft")),
+        *([base.transform_filter(left).mark_text(align="right", dx=-9, color=ink("soft"))] if chosen else []),
+    ]
+    names = [text.encode(x=x, y=y, text="label:N") for text in names]
     chart = alt.layer(along, point, *names).properties(width=width(rows, 620), height=340)
     return finished(
         chart, ink, "Discrepancy of what is written against how often people prefer it, by station; larger marks have "
