@@ -14,7 +14,7 @@ from pathlib import PurePath
 import polars as pl
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from discretion.audit import Audit
@@ -145,6 +145,12 @@ def table_of(*columns: tuple[str, str]) -> Table:
             Text(title, style="dim"), justify="left" if side == "l" else "right", no_wrap=True, overflow="ellipsis"
         )
     return table
+
+
+def wrap(*columns: Column) -> None:
+    """Let columns of names give way to the numbers beside them and wrap: cut, two names may look the same."""
+    for column in columns:
+        column.no_wrap, column.overflow = False, "fold"
 
 
 def _states(audit: Audit) -> Table:

@@ -17,7 +17,7 @@ from rich.text import Text
 from discretion.communities import ALL, DEALS, SWAPS, Communities, distances_between_groups
 from discretion.metrics.groups import Groups
 from discretion.rater_labels import ARBITRARINESS, NEITHER
-from discretion.terminal import interval, percent, plain, probability, section, table_of
+from discretion.terminal import interval, percent, plain, probability, section, table_of, wrap
 
 _PAIRS = 12
 _RANKED = 3
@@ -218,8 +218,7 @@ def _number(value: float) -> str:
 def _wrapping(*columns: tuple[str, str], names: int = 1) -> Table:
     """Return a table whose first columns, of names, give way to the numbers and wrap."""
     table = table_of(*columns)
-    for column in table.columns[:names]:
-        column.no_wrap, column.overflow = False, "fold"
+    wrap(*table.columns[:names])
     return table
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from discretion.enough import ALL, Enough
 from discretion.enough_curve import EVERY, KINDS
-from discretion.terminal import percent, plain, section, table_of
+from discretion.terminal import percent, plain, section, table_of, wrap
 from discretion.wording import count
 
 _HEADS = dict(zip((*KINDS, EVERY), ("state", "differ", "clash", "rank", "all"), strict=True))
@@ -34,10 +34,11 @@ def show_enough(found: Enough, name: str, console: Console) -> None:
         _curve(found, console)
     table = table_of(("question", "l"), ("cases", "r"), ("80 %", "r"), ("judgements", "r"), ("%", "r"), ("right", "r"),
                      ("open", "r"))  # fmt: skip
+    wrap(table.columns[0])
     for row in found.frame.iter_rows(named=True):
         right = "–" if math.isnan(row["right"]) else percent(row["right"], 0)
         table.add_row(
-            Text(plain(row["question"], 30)), f"{row['comparisons']:,.0f}", f"{row['low']:,.0f}–{row['high']:,.0f}",
+            Text(plain(row["question"], 120)), f"{row['comparisons']:,.0f}", f"{row['low']:,.0f}–{row['high']:,.0f}",
             f"{row['judgements']:,.0f}", percent(row["share"], 0), right, percent(row["open"], 0),
         )  # fmt: skip
     title = "Judged until it is answered"

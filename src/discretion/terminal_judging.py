@@ -14,7 +14,7 @@ from rich.text import Text
 
 from discretion.judging import Judged, Judging
 from discretion.probe import Probe
-from discretion.terminal import interval, percent, plain, section, table_of
+from discretion.terminal import interval, percent, plain, section, table_of, wrap
 
 
 def show_judging(result: Judging, console: Console) -> None:
@@ -54,11 +54,12 @@ def _answers(result: Judging, console: Console) -> None:
     excess = any(answer["quantity"] == "excess" for answer in result.answers)
     what = "excess, 95 %" if excess else "95 %"
     table = table_of(("question", "l"), ("answer", "l"), (what, "r"), ("cases", "r"))
+    wrap(table.columns[0])
     for answer in result.answers:
         shown = interval(answer["low"], answer["high"])
         if answer["all_judged"] and not answer["verdict"]:
             shown = f"{percent(answer['share'])} in all"
-        table.add_row(Text(plain(answer["question"], 32)), answer["answer"], shown, f"{answer['comparisons']:,}")
+        table.add_row(Text(plain(answer["question"], 120)), answer["answer"], shown, f"{answer['comparisons']:,}")
     note = "In %; where two are compared, the share of the first among the comparisons that tell them apart. "
     if excess:
         note = (
