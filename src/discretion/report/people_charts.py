@@ -102,7 +102,7 @@ def communities(rows: Rows, ink: Ink, *, most: int) -> alt.LayerChart:
     y = alt.Y("pair:N", title=None, axis=alt.Axis(ticks=False, domain=False, grid=True), sort=None)
     colour = alt.Color("flag:N", scale=alt.Scale(domain=flags, range=colours), title=None)
     shape = alt.Shape("flag:N", scale=alt.Scale(domain=flags, range=["triangle-up", "circle"]), title=None)
-    title = "pairs of principles ordered differently; the tick is the noise floor"
+    title = "pairs ordered differently; tick: noise floor"
     tips = [
         alt.Tooltip("pair:N"), alt.Tooltip("estimate:Q", title="apart", format=".1%"),
         alt.Tooltip("low:Q", title="95 % from", format=".1%"), alt.Tooltip("high:Q", title="95 % to", format=".1%"),
