@@ -29,6 +29,8 @@ _MOST_TOKENS = 32_768  # in one batch, cache included
 _MOST_LOGITS = 1 << 27  # numbers in one batch's logits
 _APART = {"float32": 1e-3, "float64": 1e-3}  # total variation at which a cache counts as wrong
 _APART_HALF = 0.1
+_CACHES = ("past_key_values", "cache")
+"""What a model calls its cache: the second from transformers 5.24 on."""
 _NO_CACHE = (TypeError, ValueError, AttributeError, NotImplementedError, IndexError, KeyError, RuntimeError)
 
 
@@ -49,7 +51,8 @@ class SharedPrefix:
         self._loaded, self._model = loaded, loaded.model
         takes = inspect.signature(self._model.forward).parameters
         self._keeps = "logits_to_keep" in takes
-        self.shares = share and "past_key_values" in takes
+        self._cache = next((name for name in _CACHES if name in takes), "")
+        self.shares = share and bool(self._cache)
         self._tried = not self.shares
 
     def run(
@@ -110,11 +113,12 @@ class SharedPrefix:
         ids = torch.tensor([list(tokens)], device=self._loaded.device)
         more = {"logits_to_keep": 1} if self._keeps else {}
         out = self._model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True, **more
+            input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, **{self._cache: cache}, **more
         )
-        if not isinstance(out.past_key_values, DynamicCache) or out.past_key_values.get_seq_length() != len(tokens):
+        kept = next((out[name] for name in _CACHES if name in out), None)
+        if not isinstance(kept, DynamicCache) or kept.get_seq_length() != len(tokens):
             raise ValueError("this model keeps no cache of keys and values")
-        return out.past_key_values
+        return kept
 
     def _batches(
         self, sequences: Sequence[Sequence[int]], spans: Sequence[Span], take: Callable[[int, Any], T], cache: Any,
@@ -164,7 +168,7 @@ class SharedPrefix:
             cache = copy.deepcopy(cache)  # the model writes into it
             if len(rests) > 1:
                 cache.batch_repeat_interleave(len(rests))
-            more = {"past_key_values": cache, "use_cache": True}
+            more = {self._cache: cache, "use_cache": True}
         wanted = _wanted(spans, length)
         if self._keeps:
             more["logits_to_keep"] = torch.tensor(wanted, device=device)
