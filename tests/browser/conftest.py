@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 _ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
+
+_PATIENCE = 60_000  # milliseconds: another test beside may have all cores
+expect.set_options(timeout=_PATIENCE)
 
 
 @dataclass
@@ -54,7 +57,7 @@ def watch(chromium: Browser) -> Iterator[Callable[..., Watched]]:
 
     def opened(width: int = 1440, scheme: str = "light", **more: object) -> Watched:
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(_PATIENCE)
         contexts.append(context)
         watched = Watched(context.new_page())
         watched.page.on("console", lambda m: watched.messages.append(f"{m.type}: {m.text}"))
