@@ -149,12 +149,9 @@ def _rank(row: dict[str, float]) -> str:
 
 def prioritised_table(found: Groups, principles: tuple[str, ...]) -> Table:
     """Return the groups of raters by what they prioritise."""
-    note = "Halves of the comparisons put raters together alike: "
-    if found.k == 1:
-        note = f"The labels bear one group only. Two, forced upon them: {note[0].lower()}{note[1:]}"
     table = Table(
         "Groups of raters by what they prioritise", ["group", "raters, %", "ranks first", "ranks last"],
-        note=f"{note}adjusted Rand {found.stability.mean:.2f} (one group alone would give {found.null.mean:.2f}).",
+        note=_stable(found),
     )  # fmt: skip
     for k in range(found.k):
         logits = found.mixture.priorities[k]
@@ -165,6 +162,16 @@ def prioritised_table(found: Groups, principles: tuple[str, ...]) -> Table:
             [Cell(f"{k + 1}"), Cell(percent(found.mixture.shares[k])), *(Cell(c or "–", number=False) for c in cells)]
         )
     return table
+
+
+def _stable(found: Groups) -> str:
+    alike, by_chance = found.stability.mean, found.null.mean
+    note = "The labels bear one group only." if found.k == 1 else ""
+    if np.isnan(alike):
+        return note or "Too few labels to say how stable these groups are."
+    told = f"halves of the comparisons put raters together alike: adjusted Rand {alike:.2f}"
+    told += "" if np.isnan(by_chance) else f" (one group alone would give {by_chance:.2f})"
+    return f"{note} Two, forced upon them: {told}." if note else f"{told[0].upper()}{told[1:]}."
 
 
 def drift_tables(found: Drift) -> list[Table]:
