@@ -19,7 +19,7 @@ audit: $(VENV)/core.ready  ## set up, audit the bundled example, write its repor
 	@$(BIN)/discretion audit $(STUDY) --report --cases 40
 
 test: $(VENV)/dev.ready  ## set up and run every test
-	@$(ALONE) $(BIN)/python -m pytest -n 2
+	@$(ALONE) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 coverage: $(VENV)/dev.ready  ## every test, and the lines that none of them reaches (half as long again)
 	@$(ALONE) $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered

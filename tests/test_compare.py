@@ -118,7 +118,7 @@ def test_people_on_a_sample_take_the_oracles_errors_out() -> None:
         labels = np.full_like(table.X, MISSING)
         rows = np.random.default_rng(seed).choice(N, 150, replace=False)
         labels[rows] = table.X[rows]
-        result = compare(table, oracles(table, 0.15, 0.2), labels=labels, replicates=20, seed=seed)
+        result = compare(table, oracles(table, 0.15, 0.2), labels=labels, replicates=4, seed=seed)
         assert result.labelled == 150
         mine = result.corrected.filter(pl.col("oracle") == "o0")
         for method in gaps:

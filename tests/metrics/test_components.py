@@ -202,7 +202,7 @@ def test_judgements_that_cannot_be(change, message):
 def test_intervals_cover():
     inside = []
     for seed in range(200):
-        found = components(*world(seed, 250, keep=0.7), weights=draws(seed + 1000, 200, 250))
+        found = components(*world(seed, 250, keep=0.7), weights=draws(seed + 1000, 100, 250))
         inside.append((found.low <= list(PLANTED.values())) & (np.array(list(PLANTED.values())) <= found.high))
     assert (np.mean(inside, axis=0) > 0.9).all()
     assert (np.mean(inside, axis=0) < 0.99).all()

@@ -40,7 +40,7 @@ def test_planted_communities_of_a_world_are_claimed_and_hold_still() -> None:
 @pytest.mark.slow
 def test_one_group_stays_one_and_three_are_not_taken_for_two() -> None:
     several, greedy, rand = 0, 0, []
-    for seed in range(40):
+    for seed in range(20):
         data = drawn(np.random.default_rng(seed), 1, raters=40, each=60)
         found = chosen(data, seed, most=3, splits=2)
         several += found.k > 1
@@ -48,9 +48,9 @@ def test_one_group_stays_one_and_three_are_not_taken_for_two() -> None:
         rng = np.random.default_rng(seed)
         one, two = (fit_mixture(data.X, data.row, data.y, data.who, 40, k, rng) for k in (1, 2))
         greedy += two.log_likelihood > one.log_likelihood
-    assert several <= 3
+    assert several <= 1
     assert abs(np.nanmean(rand)) < 0.05
-    assert greedy >= 36  # negative control: the likelihood of the labels that were fitted always takes more
+    assert greedy >= 18  # negative control: the likelihood of the labels that were fitted always takes more
     for seed in range(3):
         assert chosen(drawn(np.random.default_rng(seed), 3), seed, most=4, splits=2).k == 3
 

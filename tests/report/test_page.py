@@ -37,6 +37,18 @@ def example() -> Audit:
     return audit(study.table, reference="panel", replicates=60, name=study.name, comparisons=study.comparisons)
 
 
+@pytest.fixture(scope="module")
+def bare(example: Audit) -> str:
+    """The example's page without cases: drawing it takes seconds, and most tests only read it."""
+    return page(example)
+
+
+@pytest.fixture(scope="module")
+def full(example: Audit) -> str:
+    """The example's page with seven cases."""
+    return page(example, cases=7)
+
+
 class Tags(HTMLParser):
     """Every element with its attributes, and the text of scripts."""
 
@@ -70,8 +82,8 @@ def payload_of(html: str) -> dict:
 
 
 @pytest.mark.slow
-def test_it_is_one_file_that_needs_nothing_else(example: Audit) -> None:
-    tags = Tags(page(example, cases=5))
+def test_it_is_one_file_that_needs_nothing_else(full: str) -> None:
+    tags = Tags(full)
     for tag, attributes in tags.found:
         for name, value in attributes.items():
             assert not name.startswith("on"), (tag, name)
@@ -85,27 +97,26 @@ def test_it_is_one_file_that_needs_nothing_else(example: Audit) -> None:
 
 
 @pytest.mark.slow
-def test_its_policy_allows_its_own_scripts_and_no_others(example: Audit) -> None:
-    html = page(example, cases=3)
-    (policy,) = [a["content"] for t, a in Tags(html).found if a.get("http-equiv") == "Content-Security-Policy"]
+def test_its_policy_allows_its_own_scripts_and_no_others(full: str) -> None:
+    (policy,) = [a["content"] for t, a in Tags(full).found if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
-    ran = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    ran = re.findall(r"<script>(.*?)</script>", full, re.DOTALL)
     assert len(ran) == 2
-    for content in [*ran, *re.findall(r"<style>(.*?)</style>", html, re.DOTALL)]:
+    for content in [*ran, *re.findall(r"<style>(.*?)</style>", full, re.DOTALL)]:
         assert base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() in policy
 
 
 @pytest.mark.slow
-def test_the_same_audit_gives_the_same_page(example: Audit) -> None:
-    assert page(example, cases=4) == page(example, cases=4)
+def test_the_same_audit_gives_the_same_page(example: Audit, full: str) -> None:
+    assert page(example, cases=7) == full
 
 
 @pytest.mark.slow
-def test_it_says_what_was_found_and_how(example: Audit) -> None:
-    text = " ".join(" ".join(Tags(page(example)).text).split())
+def test_it_says_what_was_found_and_how(example: Audit, bare: str) -> None:
+    text = " ".join(" ".join(Tags(bare).text).split())
     assert example.name in text
     for words in ("What this does not show", "148", "panel", "reward_model", "Bootstrap replicates 60", "Seed 0"):
         assert words in text, words
@@ -133,9 +144,9 @@ def links_of(html: str, prefix: str) -> list[Query]:
 
 
 @pytest.mark.slow
-def test_every_link_is_a_query_that_the_audit_can_answer(example: Audit) -> None:
+def test_every_link_is_a_query_that_the_audit_can_answer(example: Audit, bare: str) -> None:
     cases = Cases(example)
-    links = links_of(page(example), "#cases?")
+    links = links_of(bare, "#cases?")
     assert len(links) > 300
     for query in links:
         assert cases.count(query) >= 0
@@ -167,8 +178,8 @@ def test_the_links_of_a_table_find_what_its_cells_count(example: Audit) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_script_draws_is_what_was_audited(example: Audit) -> None:
-    payload = payload_of(page(example))
+def test_what_the_script_draws_is_what_was_audited(example: Audit, bare: str) -> None:
+    payload = payload_of(bare)
     assert set(payload["figures"]) == {
         "states", "responses", "arbitrariness", "supremacy", "priority", "intervals", "discrepancy", "raters",
         "communities", "segments", "granularity",
@@ -182,8 +193,8 @@ def test_what_the_script_draws_is_what_was_audited(example: Audit) -> None:
 
 
 @pytest.mark.slow
-def test_who_decides_leads_to_the_cases_that_are_counted(example: Audit) -> None:
-    data = payload_of(page(example))["data"]
+def test_who_decides_leads_to_the_cases_that_are_counted(example: Audit, bare: str) -> None:
+    data = payload_of(bare)["data"]
     cases = Cases(example)
     raters = data["raters"][""]["columns"]
     assert len(raters["annotator"]) == 24
@@ -243,8 +254,8 @@ def test_communities_and_change_stand_in_the_page() -> None:
     assert "communities" not in payload_of(page(audit(votes_table(60), replicates=20)))["data"]
 
 
-def test_symptoms_stand_in_the_page_with_what_to_do(example: Audit) -> None:
-    text = " ".join("".join(Tags(page(example)).text).split())
+def test_symptoms_stand_in_the_page_with_what_to_do(example: Audit, bare: str) -> None:
+    text = " ".join("".join(Tags(bare).text).split())
     symptoms = diagnose(example, seed=example.settings.seed).symptoms
     assert symptoms
     for symptom in symptoms:
@@ -253,17 +264,16 @@ def test_symptoms_stand_in_the_page_with_what_to_do(example: Audit) -> None:
 
 
 @pytest.mark.slow
-def test_embedded_cases_are_the_most_informative(example: Audit) -> None:
-    html = page(example, cases=7)
+def test_embedded_cases_are_the_most_informative(example: Audit, bare: str, full: str) -> None:
     cases = Cases(example)
     wanted = cases.find(Query())[:7]
-    assert len(payload_of(html)["cases"]) == 7
-    text = "".join(Tags(html).text)
+    assert len(payload_of(full)["cases"]) == 7
+    text = "".join(Tags(full).text)
     assert example.comparisons is not None
     for row in wanted:
         assert cases.ids[int(row)] in text
         assert example.comparisons.frame["second"][int(row)].split("\n")[0][:60] in text
-    assert 'data-case="' not in page(example)
+    assert 'data-case="' not in bare
 
 
 @pytest.mark.slow
@@ -327,11 +337,12 @@ def test_what_is_left_out_is_said() -> None:
 
 @pytest.mark.slow
 def test_a_page_for_a_server_refers_to_its_files(example: Audit) -> None:
-    tags = Tags(page(example, assets="/static/", links="/cases?"))
+    html = page(example, assets="/static/", links="/cases?")
+    tags = Tags(html)
     sources = [a["src"] for t, a in tags.found if t == "script" and "src" in a]
     assert sources == ["/static/vega.js", "/static/report.js"]
     assert not any("http-equiv" in a for _, a in tags.found)
-    assert len(links_of(page(example, assets="/static/", links="/cases?"), "/cases?")) > 300
+    assert len(links_of(html, "/cases?")) > 300
 
 
 @pytest.mark.slow
