@@ -47,6 +47,7 @@ _MOST = 24  # communities
 _ALPHAS = 500  # bootstrap replicates of alpha
 _FLIPS = 199
 _DEALS = 199
+_CHEAP = 200_000_000  # labels that deals beside swaps may turn, some ten seconds
 _COMMON = 20  # comparisons that two communities share: with fewer there is next to nothing to swap
 _TESTS = {
     "community": pl.String, "other": pl.String, "test": pl.String, "p": pl.Float64, "q": pl.Float64,
@@ -95,7 +96,8 @@ class Communities:
     tests : polars.DataFrame
         Whether two communities rank alike: `community`, `other`, `test` (`SWAPS`, or `DEALS` where the two share too
         few comparisons; "" for none), `p`, `q` (false discoveries among these rows controlled), `null_mean` (of the
-        discrepancy), `common` (comparisons), `p_deals`, `q_deals` (of deals for all). Swaps ask whether these very
+        discrepancy), `common` (comparisons), `p_deals`, `q_deals` (of deals for all, NaN
+        beside swaps where there are too many labels for it). Swaps ask whether these very
         raters rank alike, deals whether two communities do of whom they are a sample: where raters of one community
         differ among themselves the first is easily small.
     deals : int
@@ -384,11 +386,18 @@ def _tests(
     pairs = [(place[a], place[b]) for a, b in rows.select("annotator", "other").iter_rows()]
     how = np.where(np.isnan(p), "", SWAPS).astype(object)
     p_deals = np.full(len(p), np.nan)
-    if deals and pairs:
-        made = deal(labels, of, pairs, deals, rng, prior=Prior.of(found.settings.prior), threads=threads, report=report)
-        p_deals = made.p
-        instead = ((common < _COMMON) | np.isnan(p)) & ~np.isnan(p_deals)
-        p, null = np.where(instead, p_deals, p), np.where(instead, made.null_mean, null)
+    lacking = (common < _COMMON) | np.isnan(p)
+    # Beside swaps, where that is cheap: each deal turns all labels of the pair.
+    work = deals * sum(np.isin(of[labels.who], pair).sum() for pair in pairs)
+    dealt = np.flatnonzero(lacking | (work <= _CHEAP))
+    if deals and len(dealt):
+        some = [pairs[k] for k in dealt]
+        made = deal(labels, of, some, deals, rng, prior=Prior.of(found.settings.prior), threads=threads, report=report)
+        p_deals[dealt] = made.p
+        nulls = np.full(len(p), np.nan)
+        nulls[dealt] = made.null_mean
+        instead = lacking & ~np.isnan(p_deals)
+        p, null = np.where(instead, p_deals, p), np.where(instead, nulls, null)
         how = np.where(instead, DEALS, how)
     told = {"community": rows["annotator"], "other": rows["other"], "test": how.tolist(), "p": p,
             "q": false_discovery(p), "null_mean": null, "common": common, "p_deals": p_deals,

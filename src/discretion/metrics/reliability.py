@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
+
+_AT_ONCE = 8  # flips
 
 
 def alpha(counts: Float, weights: Float | None = None) -> Float:
@@ -153,11 +156,39 @@ def gap(
     size = np.bincount(place, minlength=n)[:, None]
     mean = np.stack([np.bincount(place, said[:, v], n) for v in range(values)], axis=1) / size
     deviation = (said - mean[place]) * np.sqrt(size / (size - 1))[place]
-    larger = sum(
-        _contrast(place, mean[place] + s[rater, None] * deviation, of, weights, inside, across) >= observed - 1e-12
-        for s in signs
-    )
+    flipped = _flipped(place, mean, deviation, of, rater, signs, weights, inside, across)
+    larger = int((flipped >= observed - 1e-12).sum())
     return Gap(observed, (1 + larger) / (1 + len(signs)) if len(signs) else float("nan"), n, len(signs))
+
+
+def _flipped(
+    place: NDArray[np.integer], mean: Float, deviation: Float, of: NDArray[np.integer], rater: NDArray[np.integer],
+    signs: NDArray[np.int8], weights: Float, inside: Float, across: Float,
+) -> Float:  # fmt: skip
+    """Return `_contrast` of the comparisons' means plus each rater's deviations, turned over by `signs`, (B,).
+
+    Sums of labels by group and comparison are linear in the signs, one sparse product for many flips; squares of
+    single labels are linear in them too, as a sign's square is 1.
+    """
+    (n, values), groups = mean.shape, int(of.max()) + 1
+    cell = of * n + place
+    entries = (deviation.ravel(), ((cell[:, None] * values + np.arange(values)).ravel(), np.repeat(rater, values)))
+    shape = (groups * n * values, signs.shape[1])
+    turned = scipy.sparse.csr_array(entries, shape=shape)
+    base = np.bincount(cell, minlength=groups * n).reshape(groups, n)[:, :, None] * mean
+    by_same = weights * (1 / inside + 1 / across)
+    by_every = weights / across
+    single = (by_same - by_every)[place]
+    fixed = single @ (mean[place] ** 2 + deviation**2).sum(axis=1)
+    moved = np.bincount(rater, 2 * single * (mean[place] * deviation).sum(axis=1), minlength=signs.shape[1])
+    found = np.empty(len(signs))
+    for first in range(0, len(signs), _AT_ONCE):
+        some = signs[first : first + _AT_ONCE].T.astype(np.float64)
+        sums = (turned @ some).reshape(groups, n, values, -1) + base[..., None]
+        same = by_same @ (sums**2).sum(axis=(0, 2))
+        every = by_every @ (sums.sum(axis=0) ** 2).sum(axis=1)
+        found[first : first + _AT_ONCE] = (same - every - fixed - moved @ some) / 2
+    return np.asarray(found / weights.sum())
 
 
 def _shared(row: NDArray[np.integer], of: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
